@@ -1,0 +1,96 @@
+"""The field types of all events, with the bounds that every reader relies on.
+
+Amounts are integers. Their bounds are chosen so that sums over the largest cell, team and month
+stay within 64 bits, and every single value is exact in JSON readers that use doubles (below 2^53).
+"""
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic_core import PydanticCustomError
+
+from .sketch import MAX_VALUE
+from .times import format_rfc3339, parse_rfc3339
+
+MAX_TOKENS: Final = 1_000_000_000
+MAX_BYTES: Final = 1_000_000_000_000
+MAX_CREDITS_MICRO: Final = 1_000_000_000_000
+"""A million credits: the most that one run may cost."""
+MAX_DURATION_US: Final = MAX_VALUE
+MAX_TEXT: Final = 16_384
+MAX_TAGS: Final = 10
+MAX_QUANTITIES: Final = 5
+MAX_QUANTITY: Final = 2**53 - 1
+MAX_EVENT_BYTES: Final = 131_072
+"""The largest event, as bytes of JSON."""
+
+CONTROL_CHARACTERS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def _no_control_characters(text: str) -> str:
+    if CONTROL_CHARACTERS.search(text):
+        raise PydanticCustomError("invalid_text", "holds a control character")
+    return text
+
+
+def _aware_time(value: object) -> object:
+    """Turn RFC 3339 text into a moment; take aware datetimes from Python callers as they are."""
+    if isinstance(value, str):
+        try:
+            return parse_rfc3339(value)
+        except (ValueError, OverflowError) as error:
+            raise PydanticCustomError(
+                "invalid_time", "{reason}", {"reason": str(error) or "not a time"}
+            ) from None
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise PydanticCustomError("invalid_time", "a time needs an offset or UTC")
+        return value.astimezone(UTC)
+    raise PydanticCustomError("wrong_type", "a time is RFC 3339 text")
+
+
+Time = Annotated[
+    datetime,
+    BeforeValidator(_aware_time, json_schema_input_type=Annotated[str, Field(json_schema_extra={"format": "date-time"})]),
+    PlainSerializer(format_rfc3339, return_type=str, when_used="json"),
+]
+"""A moment, RFC 3339 with an offset on the wire, UTC inside."""
+
+Id = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_no_control_characters)]
+"""The name of something registered: a team, user, agent, project or feature."""
+LongId = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_no_control_characters)]
+"""A name made by machines: a run, a session, an event."""
+Name = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_no_control_characters)]
+"""A free name of a model, provider, product or the like."""
+SourceUri = Annotated[
+    str, Field(min_length=1, max_length=256), AfterValidator(_no_control_characters)
+]
+Text = Annotated[str, Field(max_length=MAX_TEXT)]
+"""Free text: a prompt, an answer, an error message."""
+Code = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_no_control_characters)]
+
+Tokens = Annotated[int, Field(ge=0, le=MAX_TOKENS)]
+Bytes = Annotated[int, Field(ge=0, le=MAX_BYTES)]
+CreditsMicro = Annotated[int, Field(ge=0, le=MAX_CREDITS_MICRO)]
+DurationUs = Annotated[int, Field(ge=0, le=MAX_DURATION_US)]
+Quantity = Annotated[int, Field(ge=-MAX_QUANTITY, le=MAX_QUANTITY)]
+
+TagKey = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_no_control_characters)]
+TagValue = Annotated[str, Field(max_length=256), AfterValidator(_no_control_characters)]
+Tags = Annotated[dict[TagKey, TagValue], Field(max_length=MAX_TAGS)]
+Quantities = Annotated[dict[TagKey, Quantity], Field(max_length=MAX_QUANTITIES)]
+
+Operation = Literal["agent_run", "api_call", "feature"]
+Status = Literal["completed", "failed", "cancelled"]
+Caller = Literal["ui", "api", "schedule"]
+
+
+class Data(BaseModel):
+    """The `data` of an event: strict types, and no field that the contract does not name.
+
+    A misspelt field would otherwise be dropped, and with it usage that somebody pays for.
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)

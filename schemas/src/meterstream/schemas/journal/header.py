@@ -1,0 +1,113 @@
+"""The header of a journal record: a fixed layout that links the record into its chain.
+
+It travels as one Kafka record header, so that a reader can tell a void record from a valid one
+without touching the value. All integers are big-endian.
+"""
+
+import struct
+import zlib
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+from uuid import UUID
+
+HEADER_KEY: Final = "meterstream-chain"
+LAYOUT: Final = 1
+"""The version of the layout of headers and sections; a reader stops at one it does not know."""
+
+_STRUCT: Final = struct.Struct(">BBHI16s16sqqqqqqqqqQiI")
+NONE: Final = -1
+"""Stands for "no offset": the `prev` of a first genesis, the last event of an empty partition."""
+
+
+class MalformedRecord(ValueError):
+    """A journal record that cannot be decoded. A reader that meets a valid one of these stops."""
+
+
+class Kind(IntEnum):
+    """What a journal record is for."""
+
+    GENESIS = 1
+    """Begins a generation and names the positions it starts from."""
+    STEP = 2
+    """Decides a range of events, and the control and catalog entries taken with it."""
+    IDLE = 3
+    """Nothing arrived; the record's own log-append time moves the partition's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The chain's part of one journal record.
+
+    Positions are the next offset to read *after* this record, but for `events_from`, the position
+    before it. `clock_us` is the partition's clock after a step, and before the record's own
+    timestamp in an idle record.
+    """
+
+    kind: Kind
+    generation: int
+    events_topic_id: UUID
+    journal_topic_id: UUID
+    prev: int
+    """Journal offset of the last valid record before this one, NONE at the first genesis."""
+    events_from: int
+    events_to: int
+    control_to: int
+    catalog_to: int
+    clock_us: int
+    clock_limit_us: int
+    """The latest log time that may move the clock: guards against a broker's clock years ahead."""
+    last_event_offset: int
+    """Offset of the last event that was read, NONE if there was none yet."""
+    last_event_time_us: int
+    last_event_hash: int
+    """xxh3-64 of that event's value: a log that was rewritten does not join."""
+    last_event_epoch: int
+    """Leader epoch of that event, NONE where the client does not tell it."""
+    value_crc32: int
+    """CRC-32 of the record's value."""
+
+    def pack(self) -> bytes:
+        """Return the header's bytes."""
+        return _STRUCT.pack(
+            LAYOUT,
+            self.kind,
+            0,
+            self.generation,
+            self.events_topic_id.bytes,
+            self.journal_topic_id.bytes,
+            self.prev,
+            self.events_from,
+            self.events_to,
+            self.control_to,
+            self.catalog_to,
+            self.clock_us,
+            self.clock_limit_us,
+            self.last_event_offset,
+            self.last_event_time_us,
+            self.last_event_hash,
+            self.last_event_epoch,
+            self.value_crc32,
+        )
+
+    @classmethod
+    def unpack(cls, data: bytes) -> "Header":
+        """Return the header that `data` holds; MalformedRecord if it is none this code knows."""
+        if len(data) != _STRUCT.size:
+            raise MalformedRecord(f"a header has {_STRUCT.size} bytes, not {len(data)}")
+        layout, kind, _, generation, events_id, journal_id, *rest = _STRUCT.unpack(data)
+        if layout != LAYOUT:
+            raise MalformedRecord(f"layout {layout} is unknown here, this code reads {LAYOUT}")
+        try:
+            known = Kind(kind)
+        except ValueError:
+            raise MalformedRecord(f"kind {kind} is unknown") from None
+        return cls(known, generation, UUID(bytes=events_id), UUID(bytes=journal_id), *rest)
+
+    def check_value(self, value: bytes) -> None:
+        """Raise MalformedRecord unless `value` is the value this header was written for."""
+        found = zlib.crc32(value)
+        if found != self.value_crc32:
+            raise MalformedRecord(
+                f"the value's CRC-32 is {found:08x}, its header says {self.value_crc32:08x}"
+            )

@@ -1,0 +1,75 @@
+"""The value of a journal record: named sections, one after the other, each with its length.
+
+Arrow sections are Arrow IPC streams; their columns stand in `meterstream.schemas.rows`. A section
+that a record does not need is left out. A reader skips sections that it does not know.
+"""
+
+import struct
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import Final
+
+from .header import MalformedRecord
+
+_SECTION: Final = struct.Struct(">BxxxI")
+
+
+class Section(IntEnum):
+    """What a section holds."""
+
+    VERDICTS = 1
+    """One byte for each offset from `events_from` to `events_to`, a `Verdict` each."""
+    CELLS = 2
+    """Arrow, CELL columns: the changed on-time cells, as absolute values."""
+    LATE_MINUTES = 3
+    """Arrow, CELL columns: what this record counted for minutes that had closed."""
+    LATE_QUARTERS = 4
+    """The same events folded by quarter of an hour, for the coarse table."""
+    LATE_DAYS = 5
+    """The same events folded by day (UTC)."""
+    CHARGES = 6
+    """Arrow, CHARGE columns: one row for each counted completed run, in offset order."""
+    IDS = 7
+    """The new deduplication ids, 28 bytes each: see `meterstream.streams.core.dedup`."""
+    REJECTS = 8
+    """JSON: [[topic, offset, verdict, detail], ...] for what goes to the dead-letter queue.
+
+    `topic` is "events", "control" or "catalog"."""
+    SESSIONS = 9
+    """Arrow, SESSION columns: the changed sessions, as absolute values."""
+    CATALOG = 10
+    """JSON: [[offset, log_time_us, event], ...] the catalog entries taken with this record."""
+    CONTROL = 11
+    """JSON: the control entries taken with this record, in the same form."""
+    GENESIS = 12
+    """JSON: what a new generation carries over and what is lost."""
+
+
+def pack_sections(sections: Mapping[Section, bytes]) -> bytes:
+    """Return the value that holds `sections`, in the order of their numbers."""
+    parts: list[bytes] = []
+    for section in sorted(sections):
+        data = sections[section]
+        parts.append(_SECTION.pack(section, len(data)))
+        parts.append(data)
+    return b"".join(parts)
+
+
+def unpack_sections(value: bytes) -> dict[Section, memoryview]:
+    """Return the sections of a value without copying; MalformedRecord if it is cut or garbled."""
+    view = memoryview(value)
+    found: dict[Section, memoryview] = {}
+    at = 0
+    while at < len(view):
+        if at + _SECTION.size > len(view):
+            raise MalformedRecord(f"the section at byte {at} is cut off")
+        number, length = _SECTION.unpack_from(view, at)
+        at += _SECTION.size
+        if at + length > len(view):
+            raise MalformedRecord(f"section {number} has {length} bytes, and the value ends before")
+        try:
+            found[Section(number)] = view[at : at + length]
+        except ValueError:
+            pass  # written by a newer version that promises old readers may skip it
+        at += length
+    return found

@@ -1,0 +1,97 @@
+"""The columns of the rows that travel in the journal and land in ClickHouse, declared once.
+
+Arrow schemas, table definitions and their comments follow from here. Units stand in the names:
+`_us` microseconds, `_micro` millionths of a credit.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+ColumnKind = Literal["text", "int64", "int32", "uint8", "seconds", "microseconds", "sketch"]
+"""`seconds` and `microseconds` are UTC timestamps; `sketch` maps bucket (Int16) to count (Int64);
+`text` is a dictionary-encoded string."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its name, kind and meaning."""
+
+    name: str
+    kind: ColumnKind
+    comment: str
+
+
+CELL_KEY: Final = (
+    Column("window_start", "seconds", "Start of the window of event time, UTC"),
+    Column("team_id", "text", "Team that is charged"),
+    Column("user_id", "text", "User who ran it; empty where none was named"),
+    Column("project_id", "text", "Project; empty where none was named"),
+    Column("agent_id", "text", "Agent that ran; empty where none was named"),
+    Column("model", "text", "Model that was called; empty where none was named"),
+    Column("provider", "text", "Provider of the model; empty where none was named"),
+    Column("feature_id", "text", "Feature that was used; empty where none was named"),
+    Column("product", "text", "Product it ran in; empty where none was named"),
+    Column("operation", "text", "agent_run, api_call or feature"),
+)
+
+CELL_SUMS: Final = (
+    Column("runs", "int64", "Completed runs, whatever their status"),
+    Column("errors", "int64", "Runs whose status is failed"),
+    Column("unpriced_runs", "int64", "Runs that no rate card priced: counted, charged nothing yet"),
+    Column("input_tokens", "int64", "Input tokens, cached ones included"),
+    Column("output_tokens", "int64", "Output tokens, reasoning ones included"),
+    Column("cached_tokens", "int64", "Input tokens that were read from a cache"),
+    Column("reasoning_tokens", "int64", "Output tokens that were spent on reasoning"),
+    Column("credits_micro", "int64", "Credits charged, in millionths"),
+    Column("duration_us", "int64", "Sum of run durations (end less start), microseconds"),
+    Column("request_bytes", "int64", "Bytes of requests"),
+    Column("response_bytes", "int64", "Bytes of responses"),
+    Column("latency_us", "int64", "Sum of latencies, microseconds"),
+    Column("first_token_us", "int64", "Sum of times to first token, microseconds"),
+)
+
+CELL_SKETCHES: Final = (
+    Column("latency_sketch", "sketch", "Latencies: count by bucket"),
+    Column("first_token_sketch", "sketch", "Times to first token: count by bucket"),
+)
+
+CELL: Final = CELL_KEY + CELL_SUMS + CELL_SKETCHES
+"""A cell: what one combination of dimensions used in one window."""
+
+CHARGE_COMPONENTS: Final = (
+    Column("run_micro", "int64", "Credits for the run itself, in millionths"),
+    Column("input_micro", "int64", "Credits for input tokens that were not cached"),
+    Column("output_micro", "int64", "Credits for output tokens that were not reasoning"),
+    Column("cached_micro", "int64", "Credits for cached input tokens"),
+    Column("reasoning_micro", "int64", "Credits for reasoning tokens"),
+    Column("bytes_micro", "int64", "Credits for request and response bytes"),
+    Column("explicit_micro", "int64", "Credits that the event itself named"),
+)
+
+CHARGE: Final = (
+    Column("event_offset", "int64", "Offset of the run's event in the events topic"),
+    Column("event_time", "microseconds", "Event time of the run, UTC"),
+    Column("cell", "int32", "Row of the run's cell: in CELLS, then on in LATE_MINUTES"),
+    Column("card", "text", "Rate card as name@version; explicit; or unpriced"),
+    Column("credits_micro", "int64", "Credits charged: the sum of the components, in millionths"),
+    *CHARGE_COMPONENTS,
+)
+"""What one counted run was charged, and by which card. In the journal `cell` stands for the
+cell's key; in ClickHouse the key's columns take its place."""
+
+SESSION: Final = (
+    Column("team_id", "text", "Team"),
+    Column("session_id", "text", "Session"),
+    Column("user_id", "text", "User; empty where none was named"),
+    Column("agent_id", "text", "Agent; empty where none was named"),
+    Column("project_id", "text", "Project; empty where none was named"),
+    Column("product", "text", "Product; empty where none was named"),
+    Column("application", "text", "Application that runs in the session"),
+    Column("machine_size", "text", "Size of its machine; empty where none was named"),
+    Column("release", "text", "Release of the application; empty where none was named"),
+    Column("status", "text", "active, completed, failed or cancelled"),
+    Column("started_at", "microseconds", "When it started; its first sign if no start was seen"),
+    Column("last_seen_at", "microseconds", "Its last sign of life"),
+    Column("heartbeats", "int64", "Heartbeats counted"),
+)
+"""A session as it stands, by (team_id, session_id)."""

@@ -1,0 +1,63 @@
+"""Session events: a machine or workspace that is up, reported at its start, regularly, and end."""
+
+from typing import Literal
+
+from .envelope import Envelope
+from .fields import Code, Data, Id, LongId, Name, Tags
+
+SESSION_STARTED = "meterstream.session.started.v1"
+SESSION_HEARTBEAT = "meterstream.session.heartbeat.v1"
+SESSION_ENDED = "meterstream.session.ended.v1"
+
+
+class _Session(Data):
+    team_id: Id
+    session_id: LongId
+    user_id: Id | None = None
+    agent_id: Id | None = None
+    project_id: Id | None = None
+    product: Name | None = None
+
+
+class SessionStartedData(_Session):
+    """A session has begun; `launch_parameters` are what it takes to launch it once more."""
+
+    application: Name
+    machine_size: Code | None = None
+    release: Name | None = None
+    launch_parameters: Tags | None = None
+
+
+class SessionHeartbeatData(_Session):
+    """A session is still up."""
+
+    machine_size: Code | None = None
+
+
+class SessionEndedData(_Session):
+    """A session has ended."""
+
+    machine_size: Code | None = None
+    status: Literal["completed", "failed", "cancelled"] = "completed"
+    error_code: Code | None = None
+
+
+class SessionStarted(Envelope):
+    """A session has begun."""
+
+    type: Literal["meterstream.session.started.v1"] = SESSION_STARTED
+    data: SessionStartedData
+
+
+class SessionHeartbeat(Envelope):
+    """A session is still up."""
+
+    type: Literal["meterstream.session.heartbeat.v1"] = SESSION_HEARTBEAT
+    data: SessionHeartbeatData
+
+
+class SessionEnded(Envelope):
+    """A session has ended."""
+
+    type: Literal["meterstream.session.ended.v1"] = SESSION_ENDED
+    data: SessionEndedData

@@ -1,0 +1,63 @@
+"""The topics: their names, what each must be set to, and why."""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+EVENTS: Final = "events"
+CONTROL: Final = "control"
+CATALOG: Final = "catalog"
+JOURNAL: Final = "journal"
+SNAPSHOTS: Final = "snapshots"
+DLQ: Final = "dlq"
+THRESHOLDS: Final = "thresholds"
+LIMIT_STATES: Final = "limit-states"
+ORG_USAGE: Final = "org-usage"
+
+DEFAULT_PREFIX: Final = "meterstream."
+DEFAULT_PARTITIONS: Final = 12
+
+_DAY_MS: Final = 24 * 3600 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """What one topic must be like. Sizes in bytes, times in milliseconds; None: the broker's."""
+
+    name: str
+    partitioned: bool
+    """Whether it has as many partitions as the events topic; else exactly one."""
+    cleanup: Literal["delete", "compact", "compact,delete"] = "delete"
+    log_append_time: bool = False
+    retention_ms: int | None = None
+    max_message_bytes: int | None = None
+    purpose: str = ""
+
+    def config(self) -> dict[str, str]:
+        """Return the topic's settings in Kafka's own names."""
+        settings = {"cleanup.policy": self.cleanup}
+        if self.log_append_time:
+            settings["message.timestamp.type"] = "LogAppendTime"
+        if self.retention_ms is not None:
+            settings["retention.ms"] = str(self.retention_ms)
+        if self.max_message_bytes is not None:
+            settings["max.message.bytes"] = str(self.max_message_bytes)
+        return settings
+
+
+JOURNAL_MESSAGE_BYTES: Final = 16 * 1024 * 1024
+
+TOPICS: Final = (
+    TopicSpec(EVENTS, True, "delete", True, 7 * _DAY_MS, None, "run and session events"),
+    TopicSpec(CONTROL, True, "delete", True, -1, None, "grants, limits, corrections, imports"),
+    TopicSpec(CATALOG, False, "compact", True, None, None, "cards, plans, teams, users, agents"),
+    TopicSpec(
+        JOURNAL, True, "delete", True, 7 * _DAY_MS, JOURNAL_MESSAGE_BYTES, "what the meter decided"
+    ),
+    TopicSpec(SNAPSHOTS, True, "compact", True, None, JOURNAL_MESSAGE_BYTES, "the meter's state"),
+    TopicSpec(DLQ, True, "delete", True, 35 * _DAY_MS, None, "rejected events with their reasons"),
+    TopicSpec(THRESHOLDS, True, "delete", True, 35 * _DAY_MS, None, "limits reached (public)"),
+    TopicSpec(LIMIT_STATES, True, "compact", True, None, None, "the state of limits (public)"),
+    TopicSpec(ORG_USAGE, True, "delete", True, 7 * _DAY_MS, None, "team totals for organisations"),
+)
+
+BY_NAME: Final = {spec.name: spec for spec in TOPICS}
