@@ -53,7 +53,10 @@ def _aware_time(value: object) -> object:
 
 Time = Annotated[
     datetime,
-    BeforeValidator(_aware_time, json_schema_input_type=Annotated[str, Field(json_schema_extra={"format": "date-time"})]),
+    BeforeValidator(
+        _aware_time,
+        json_schema_input_type=Annotated[str, Field(json_schema_extra={"format": "date-time"})],
+    ),
     PlainSerializer(format_rfc3339, return_type=str, when_used="json"),
 ]
 """A moment, RFC 3339 with an offset on the wire, UTC inside."""

@@ -1,6 +1,6 @@
 """Run events: one agent run, API call or use of a feature, when it starts and when it is done."""
 
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from pydantic import model_validator
 from pydantic_core import PydanticCustomError
@@ -25,8 +25,8 @@ from .fields import (
     Tokens,
 )
 
-RUN_STARTED = "meterstream.run.started.v1"
-RUN_COMPLETED = "meterstream.run.completed.v1"
+RUN_STARTED: Final = "meterstream.run.started.v1"
+RUN_COMPLETED: Final = "meterstream.run.completed.v1"
 
 
 class _Run(Data):

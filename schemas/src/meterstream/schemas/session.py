@@ -1,13 +1,13 @@
 """Session events: a machine or workspace that is up, reported at its start, regularly, and end."""
 
-from typing import Literal
+from typing import Final, Literal
 
 from .envelope import Envelope
 from .fields import Code, Data, Id, LongId, Name, Tags
 
-SESSION_STARTED = "meterstream.session.started.v1"
-SESSION_HEARTBEAT = "meterstream.session.heartbeat.v1"
-SESSION_ENDED = "meterstream.session.ended.v1"
+SESSION_STARTED: Final = "meterstream.session.started.v1"
+SESSION_HEARTBEAT: Final = "meterstream.session.heartbeat.v1"
+SESSION_ENDED: Final = "meterstream.session.ended.v1"
 
 
 class _Session(Data):

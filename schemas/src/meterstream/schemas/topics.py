@@ -34,7 +34,7 @@ class TopicSpec:
 
     def config(self) -> dict[str, str]:
         """Return the topic's settings in Kafka's own names."""
-        settings = {"cleanup.policy": self.cleanup}
+        settings: dict[str, str] = {"cleanup.policy": self.cleanup}
         if self.log_append_time:
             settings["message.timestamp.type"] = "LogAppendTime"
         if self.retention_ms is not None:

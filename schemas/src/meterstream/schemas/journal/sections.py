@@ -6,6 +6,7 @@ that a record does not need is left out. A reader skips sections that it does no
 
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from enum import IntEnum
 from typing import Final
 
@@ -67,9 +68,9 @@ def unpack_sections(value: bytes) -> dict[Section, memoryview]:
         at += _SECTION.size
         if at + length > len(view):
             raise MalformedRecord(f"section {number} has {length} bytes, and the value ends before")
-        try:
+        # A number that is not known here was written by a newer version, which promises that
+        # older readers may skip it.
+        with suppress(ValueError):
             found[Section(number)] = view[at : at + length]
-        except ValueError:
-            pass  # written by a newer version that promises old readers may skip it
         at += length
     return found
