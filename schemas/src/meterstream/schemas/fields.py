@@ -40,10 +40,8 @@ def _aware_time(value: object) -> object:
     if isinstance(value, str):
         try:
             return parse_rfc3339(value)
-        except (ValueError, OverflowError) as error:
-            raise PydanticCustomError(
-                "invalid_time", "{reason}", {"reason": str(error) or "not a time"}
-            ) from None
+        except ValueError as error:
+            raise PydanticCustomError("invalid_time", "{reason}", {"reason": str(error)}) from None
     if isinstance(value, datetime):
         if value.tzinfo is None:
             raise PydanticCustomError("invalid_time", "a time needs an offset or UTC")

@@ -1,0 +1,200 @@
+"""The public contract of limits: threshold events, and the state of each limit.
+
+Threshold events are CloudEvents in the `thresholds` topic, keyed by team (or organisation). Their
+ids follow from what they tell, so a consumer that sees one twice can tell. `limit-states` is
+compacted and holds where each limit stands; readers ignore a record whose `as_of` is older than
+the one they have, since compaction keeps the last position and not the highest version.
+"""
+
+import hashlib
+import json
+from typing import Annotated, Final, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from .catalog import MAX_POOL_MICRO, Version
+from .control import Amount, GrantMicro, LevelPermille, Measure, SubjectKind, Window
+from .envelope import Envelope
+from .fields import Data, Id, LongId, SourceUri, Time
+
+THRESHOLD_REACHED: Final = "meterstream.usage.threshold.reached.v1"
+LIMIT_BLOCKED: Final = "meterstream.limit.blocked.v1"
+LIMIT_RESET: Final = "meterstream.limit.reset.v1"
+CREDITS_LOW: Final = "meterstream.credits.low.v1"
+CREDITS_EXHAUSTED: Final = "meterstream.credits.exhausted.v1"
+CREDITS_EXPIRING: Final = "meterstream.credits.expiring.v1"
+
+MAX_USED: Final = 2**63 - 1
+
+Used = Annotated[int, Field(ge=-MAX_USED, le=MAX_USED)]
+Offset = Annotated[int, Field(ge=0, le=2**63 - 1)]
+BalanceMicro = Annotated[int, Field(ge=-MAX_POOL_MICRO, le=MAX_POOL_MICRO)]
+
+
+class AsOf(Data):
+    """Up to where usage was counted.
+
+    Of one topic id and partition, (generation, journal offset) orders two of these;
+    `events_position` is the first event that is not counted yet.
+    """
+
+    events_topic_id: Annotated[UUID, Field(strict=False)]
+    generation: Annotated[int, Field(ge=0, le=2**32 - 1)]
+    partition: Annotated[int, Field(ge=0, le=2**31 - 1)]
+    journal_offset: Offset
+    events_position: Offset
+
+
+class Cause(Data):
+    """The event whose usage made the difference."""
+
+    source: SourceUri
+    id: LongId
+    offset: Offset
+
+
+class _OfLimit(Data):
+    """Which limit it is, in which window of time."""
+
+    team_id: Id | None = None
+    organisation_id: Id | None = None
+    limit_id: Id
+    limit_version: Version
+    subject: SubjectKind
+    subject_id: Id | None = None
+    measure: Measure
+    window: Window
+    window_start: Time
+    window_end: Time | None = None
+    amount: Amount
+    as_of: AsOf
+
+
+class ThresholdReachedData(_OfLimit):
+    """Usage has reached a level, in thousandths of the limit's amount."""
+
+    level_permille: LevelPermille
+    used: Used
+    cause: Cause | None = None
+
+
+class LimitBlockedData(_OfLimit):
+    """Usage has reached a hard limit: nothing more should be admitted in this window."""
+
+    used: Used
+    cause: Cause | None = None
+
+
+class LimitResetData(_OfLimit):
+    """A new window has begun, or the limit was raised: the subject is admitted again."""
+
+    used: Used
+
+
+class CreditsLowData(Data):
+    """A team's balance has fallen to a level."""
+
+    team_id: Id
+    limit_id: Id
+    limit_version: Version
+    level_permille: LevelPermille
+    balance_micro: BalanceMicro
+    as_of: AsOf
+    cause: Cause | None = None
+
+
+class CreditsExhaustedData(Data):
+    """A team's balance has fallen to nothing, its overdraft included."""
+
+    team_id: Id
+    balance_micro: BalanceMicro
+    overdraft_micro: Amount
+    as_of: AsOf
+    cause: Cause | None = None
+
+
+class CreditsExpiringData(Data):
+    """A grant with something left expires soon."""
+
+    team_id: Id
+    grant_id: LongId
+    left_micro: GrantMicro
+    expires_at: Time
+    as_of: AsOf
+
+
+class ThresholdReached(Envelope):
+    """A level of a limit was reached."""
+
+    type: Literal["meterstream.usage.threshold.reached.v1"] = THRESHOLD_REACHED
+    data: ThresholdReachedData
+
+
+class LimitBlocked(Envelope):
+    """A hard limit was reached."""
+
+    type: Literal["meterstream.limit.blocked.v1"] = LIMIT_BLOCKED
+    data: LimitBlockedData
+
+
+class LimitReset(Envelope):
+    """A limit admits its subject again."""
+
+    type: Literal["meterstream.limit.reset.v1"] = LIMIT_RESET
+    data: LimitResetData
+
+
+class CreditsLow(Envelope):
+    """A balance is low."""
+
+    type: Literal["meterstream.credits.low.v1"] = CREDITS_LOW
+    data: CreditsLowData
+
+
+class CreditsExhausted(Envelope):
+    """A balance is used up."""
+
+    type: Literal["meterstream.credits.exhausted.v1"] = CREDITS_EXHAUSTED
+    data: CreditsExhaustedData
+
+
+class CreditsExpiring(Envelope):
+    """Credits are about to expire."""
+
+    type: Literal["meterstream.credits.expiring.v1"] = CREDITS_EXPIRING
+    data: CreditsExpiringData
+
+
+ThresholdEvent = (
+    ThresholdReached | LimitBlocked | LimitReset | CreditsLow | CreditsExhausted | CreditsExpiring
+)
+
+
+class LimitState(_OfLimit):
+    """Where a limit stands: a record of `limit-states`, under the key that `state_key` returns."""
+
+    state: Literal["admitting", "blocked"]
+    used: Used
+    reached_permille: Annotated[int, Field(ge=0, le=10_000)]
+    """The highest level that was reached in this window; 0 if none was."""
+
+
+def threshold_id(event_type: str, *parts: str | int) -> str:
+    """Return the id of a threshold event: a hash of its type and of what identifies it.
+
+    For a limit these are owner, limit, version, the window's start and the level; for a grant the
+    team and grant. The same crossing always gets the same id, whoever computes it.
+    """
+    text = json.dumps([event_type, *parts], ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def state_key(state: LimitState) -> str:
+    """Return the key of a `limit-states` record: the owner's kind and id, then the limit's id."""
+    owner = (
+        ["team", state.team_id]
+        if state.organisation_id is None
+        else ["organisation", state.organisation_id]
+    )
+    return json.dumps([*owner, state.limit_id], ensure_ascii=True, separators=(",", ":"))
