@@ -1,0 +1,179 @@
+"""Runs statements on the ClickHouse engine in this process.
+
+Every request gets a connection of its own: opening one costs a millisecond,
+connections work in parallel on one data directory, and nothing that a request
+sets (database, settings, read-only mode) can reach another request.
+"""
+
+import contextlib
+import re
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import chdb
+
+from meterstream.local.clickhouse.errors import ErrorCode, ServerError
+from meterstream.local.clickhouse.statement import Insert, Query, parse
+
+_NAME = re.compile(r"[A-Za-z_]\w*\Z", re.ASCII)
+_FORMAT = re.compile(r"[A-Za-z0-9]+\Z", re.ASCII)
+# Names by which chdb means Python objects; they are no ClickHouse formats.
+_PYTHON_FORMATS = frozenset({"dataframe", "arrowtable", "datastore"})
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One statement with all that the HTTP request says about it."""
+
+    sql: bytes
+    database: str | None = None
+    default_format: str = "TabSeparated"
+    settings: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The formatted result and the counts of the summary header."""
+
+    data: bytes
+    format: str
+    read_rows: int = 0
+    read_bytes: int = 0
+    written_rows: int = 0
+    written_bytes: int = 0
+    elapsed_ns: int = 0
+
+
+class Engine:
+    """The engine on one data directory. Safe to use from many threads."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._path = str(data_dir)
+        # The engine lives as long as a connection is open.
+        self._anchor = chdb.connect(self._path)
+        self.version = self._ask("version()")
+        self.timezone = self._ask("serverTimezone()")
+
+    def close(self) -> None:
+        """Shut the engine down; open requests must have ended."""
+        self._anchor.close()
+
+    def run(self, request: Request) -> Result:
+        """Run one statement to its end. Raises ServerError."""
+        started_ns = time.perf_counter_ns()
+        statement = parse(request.sql)
+        with self._connection(request) as connection:
+            if request.read_only:
+                self._check_reads_only(statement)
+            if isinstance(statement, Insert):
+                result = _insert(connection, statement, request.sql)
+            else:
+                result = _query(connection, statement, request.default_format)
+        elapsed_ns = time.perf_counter_ns() - started_ns
+        return Result(**{**_fields(result), "elapsed_ns": elapsed_ns})
+
+    @contextlib.contextmanager
+    def _connection(self, request: Request) -> Iterator[Any]:
+        connection = chdb.connect(self._path)
+        try:
+            with _engine_errors():
+                if request.database:
+                    connection.query(f"USE {quote_name(request.database)}")
+                values = dict(request.settings)
+                values |= {f"param_{name}": value for name, value in request.parameters.items()}
+                for name, value in values.items():
+                    connection.query(f"SET {_checked_name(name)} = {quote_text(value)}")
+                if request.read_only:
+                    # Last, since nothing can be set after it, nor this be taken back.
+                    connection.query("SET readonly = 1")
+            yield connection
+        finally:
+            connection.close()
+
+    def _check_reads_only(self, statement: Insert | Query) -> None:
+        """Refuse what the engine's read-only mode lets through, such as KILL or INTO OUTFILE.
+
+        The engine's own formatter writes the statement anew first: it and the
+        parser agree on comments and quotes, so nothing can hide in them.
+        """
+        if isinstance(statement, Query):
+            with _engine_errors():
+                formatted = self._ask(f"formatQuerySingleLine({quote_text(statement.text)})")
+            canonical = parse(formatted.encode())
+            if isinstance(canonical, Query) and canonical.reads_only:
+                return
+        raise ServerError(
+            ErrorCode.READONLY,
+            "in read-only mode only SELECT, WITH, SHOW, DESCRIBE, EXPLAIN and EXISTS are allowed",
+        )
+
+    def _ask(self, expression: str) -> str:
+        return (
+            bytes(self._anchor.query(f"SELECT {expression}", "TSVRaw").bytes())
+            .decode()
+            .rstrip("\n")
+        )
+
+
+def quote_text(value: str) -> str:
+    """Write a string as an SQL literal."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def quote_name(value: str) -> str:
+    """Write a name as an SQL identifier."""
+    return "`" + value.replace("\\", "\\\\").replace("`", "\\`") + "`"
+
+
+def _checked_name(name: str) -> str:
+    if not _NAME.match(name):
+        raise ServerError(ErrorCode.BAD_ARGUMENTS, f"{name!r} is no name of a setting or parameter")
+    return name
+
+
+def _query(connection: Any, statement: Query, default_format: str) -> Result:
+    name = statement.format or default_format
+    if not _FORMAT.match(name) or name.lower() in _PYTHON_FORMATS:
+        raise ServerError(ErrorCode.UNKNOWN_FORMAT, f"Unknown format {name}")
+    with _engine_errors():
+        answer = connection.query(statement.text, name)
+    return Result(
+        data=bytes(answer.bytes() or b""),
+        format=name,
+        read_rows=answer.storage_rows_read(),
+        read_bytes=answer.storage_bytes_read(),
+        written_rows=answer.rows_written(),
+        written_bytes=answer.bytes_written(),
+    )
+
+
+def _insert(connection: Any, statement: Insert, sql: bytes) -> Result:
+    with _engine_errors():
+        inserter = connection.send_insert(statement.header, statement.format)
+        with inserter:
+            if data := sql[statement.data_start :]:
+                inserter.append(data)
+            done = inserter.finish()
+    return Result(
+        data=b"",
+        format=statement.format,
+        written_rows=done.rows_written,
+        written_bytes=done.bytes_written,
+    )
+
+
+def _fields(result: Result) -> dict[str, Any]:
+    return {name: getattr(result, name) for name in Result.__slots__}
+
+
+@contextlib.contextmanager
+def _engine_errors() -> Iterator[None]:
+    try:
+        yield
+    except (chdb.ChdbError, RuntimeError) as error:
+        raise ServerError.from_engine(str(error)) from error
