@@ -59,18 +59,39 @@ Time = Annotated[
 ]
 """A moment, RFC 3339 with an offset on the wire, UTC inside."""
 
-Id = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_no_control_characters)]
+_ONE_LINE: Final = {"pattern": r"^[^\x00-\x1f\x7f-\x9f]*$"}
+"""What JSON Schema says of text without control characters."""
+
+Id = Annotated[
+    str,
+    Field(min_length=1, max_length=64, json_schema_extra=_ONE_LINE),
+    AfterValidator(_no_control_characters),
+]
 """The name of something registered: a team, user, agent, project or feature."""
-LongId = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_no_control_characters)]
+LongId = Annotated[
+    str,
+    Field(min_length=1, max_length=128, json_schema_extra=_ONE_LINE),
+    AfterValidator(_no_control_characters),
+]
 """A name made by machines: a run, a session, an event."""
-Name = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_no_control_characters)]
+Name = Annotated[
+    str,
+    Field(min_length=1, max_length=128, json_schema_extra=_ONE_LINE),
+    AfterValidator(_no_control_characters),
+]
 """A free name of a model, provider, product or the like."""
 SourceUri = Annotated[
-    str, Field(min_length=1, max_length=256), AfterValidator(_no_control_characters)
+    str,
+    Field(min_length=1, max_length=256, json_schema_extra=_ONE_LINE),
+    AfterValidator(_no_control_characters),
 ]
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 """Free text: a prompt, an answer, an error message."""
-Code = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_no_control_characters)]
+Code = Annotated[
+    str,
+    Field(min_length=1, max_length=64, json_schema_extra=_ONE_LINE),
+    AfterValidator(_no_control_characters),
+]
 
 Tokens = Annotated[int, Field(ge=0, le=MAX_TOKENS)]
 Bytes = Annotated[int, Field(ge=0, le=MAX_BYTES)]
@@ -78,8 +99,16 @@ CreditsMicro = Annotated[int, Field(ge=0, le=MAX_CREDITS_MICRO)]
 DurationUs = Annotated[int, Field(ge=0, le=MAX_DURATION_US)]
 Quantity = Annotated[int, Field(ge=-MAX_QUANTITY, le=MAX_QUANTITY)]
 
-TagKey = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_no_control_characters)]
-TagValue = Annotated[str, Field(max_length=256), AfterValidator(_no_control_characters)]
+TagKey = Annotated[
+    str,
+    Field(min_length=1, max_length=64, json_schema_extra=_ONE_LINE),
+    AfterValidator(_no_control_characters),
+]
+TagValue = Annotated[
+    str,
+    Field(max_length=256, json_schema_extra=_ONE_LINE),
+    AfterValidator(_no_control_characters),
+]
 Tags = Annotated[dict[TagKey, TagValue], Field(max_length=MAX_TAGS)]
 Quantities = Annotated[dict[TagKey, Quantity], Field(max_length=MAX_QUANTITIES)]
 

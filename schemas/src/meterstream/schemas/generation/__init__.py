@@ -1,0 +1,1 @@
+"""What is generated from the contract and committed: JSON Schema, AsyncAPI, the reference page."""
