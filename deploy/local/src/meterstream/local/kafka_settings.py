@@ -12,7 +12,7 @@ MESSAGE_BYTES_MAX = 32 * 1024 * 1024
 
 
 def broker_settings(
-    *, port: int, controller_port: int, log_dir: Path, extra: Mapping[str, str]
+    *, port: int, controller_port: int, log_dir: Path | str, extra: Mapping[str, str]
 ) -> dict[str, str]:
     """Return the server properties; `extra` wins over what stands here."""
     return {
