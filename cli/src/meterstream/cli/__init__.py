@@ -1,0 +1,1 @@
+"""The one command, `meterstream`: set-up, services, traffic, usage and audit."""

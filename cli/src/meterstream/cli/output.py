@@ -1,0 +1,106 @@
+"""What commands print: results on stdout, as a table or as JSON; progress and notes on stderr."""
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Final, Self
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+REDRAW_EVERY_S: Final = 0.2
+SHOW_AFTER_S: Final = 1.0
+LINE_EVERY_S: Final = 5.0
+
+
+def note(text: str) -> None:
+    """Tell the user something beside the result, on stderr."""
+    click.echo(text, err=True)
+
+
+def print_json(value: object) -> None:
+    """Print one JSON document on stdout."""
+    click.echo(json.dumps(value, indent=2, default=str))
+
+
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str | None = None
+) -> None:
+    """Print rows as a table: drawn on a terminal, in tab-separated lines elsewhere."""
+    if not sys.stdout.isatty():
+        if title:
+            click.echo(title)
+        for row in (columns, *rows):
+            click.echo("\t".join(_text(cell) for cell in row))
+        return
+    numeric = [
+        bool(rows) and all(isinstance(row[at], int | float | None) for row in rows)
+        for at in range(len(columns))
+    ]
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for name, right in zip(columns, numeric, strict=True):
+        table.add_column(name, justify="right" if right else "left", no_wrap=right)
+    for row in rows:
+        table.add_row(*(_grouped(cell) for cell in row))
+    Console().print(table)
+
+
+def counts_line(counts: Mapping[str, int]) -> str:
+    """Return counts in one line: `runs 1,000, input tokens 5,000`."""
+    return ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in counts.items())
+
+
+class Progress:
+    """A line on stderr that shows how far some work is, once it takes longer than a second.
+
+    On a terminal the line is redrawn; elsewhere one is written every few seconds.
+    """
+
+    def __init__(self, what: str, total: int | None = None) -> None:
+        self._what = what
+        self._total = total
+        self._started = time.monotonic()
+        self._shown = 0.0
+        self._drawn = False
+        self._terminal = sys.stderr.isatty()
+
+    def update(self, done: int, extra: str = "") -> None:
+        """Show the count, if it is time to."""
+        now = time.monotonic()
+        every = REDRAW_EVERY_S if self._terminal else LINE_EVERY_S
+        if now - self._started < SHOW_AFTER_S or now - self._shown < every:
+            return
+        self._shown = now
+        rate = done / (now - self._started)
+        share = f" ({done * 100 // self._total} %)" if self._total else ""
+        text = f"{self._what}: {done:,}{share}, {rate:,.0f}/s{extra}"
+        if self._terminal:
+            click.echo(f"\r\x1b[K{text}", nl=False, err=True)
+            self._drawn = True
+        else:
+            note(text)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._drawn:
+            click.echo("\r\x1b[K", nl=False, err=True)
+
+
+def _text(cell: object) -> str:
+    return "" if cell is None else str(cell).replace("\t", " ").replace("\n", " ")
+
+
+def _grouped(cell: object) -> str:
+    if isinstance(cell, int) and not isinstance(cell, bool):
+        return f"{cell:,}"
+    return _text(cell)

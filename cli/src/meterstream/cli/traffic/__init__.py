@@ -1,0 +1,1 @@
+"""Run events made from a seed or from a trace, and how they are sent."""
