@@ -1,0 +1,91 @@
+-- Cells by window of event time in any zone, each taken from the coarsest grain that may serve it.
+--
+-- A partition's rows come from days and quarters as far as its watermark says that they are
+-- complete, and from minutes after it; without a watermark, from minutes alone. A day (UTC) serves
+-- a window only if it lies within it as a whole, which depends on the zone; else quarters do.
+-- The first conditions of each branch let ClickHouse skip parts; the last ones decide.
+
+CREATE OR REPLACE VIEW usage_cells ${on_cluster} AS
+WITH
+    parseDateTimeBestEffort(
+        if({since:String} = '', '1970-01-02 00:00:00', {since:String}), {zone:String}
+    ) AS since_time,
+    parseDateTimeBestEffort(
+        if({until:String} = '', '2105-01-01 00:00:00', {until:String}), {zone:String}
+    ) AS until_time,
+    usageWindowStart(since_time, {window:String}, {zone:String}) AS range_start,
+    usageWindowEnd(
+        usageWindowStart(subtractSeconds(until_time, 1), {window:String}, {zone:String}),
+        {window:String}
+    ) AS range_end
+SELECT
+    usageWindowStart(cells.cell_start, {window:String}, {zone:String}) AS window_start,
+    ${columns}
+FROM
+(
+    SELECT days.window_start AS cell_start, ${columns}
+    FROM usage_days AS days FINAL
+    LEFT JOIN (SELECT * FROM watermarks FINAL) AS reached
+        ON days.events_topic_id = reached.events_topic_id
+        AND days.generation = reached.generation
+        AND days.partition = reached.partition
+    WHERE {window:String} IN ('1d', '1mo')
+        AND days.window_start >= range_start AND days.window_start < range_end
+        AND days.window_start < ifNull(reached.day_closed_until, toDateTime(0, 'UTC'))
+        AND usageWindowStart(days.window_start, {window:String}, {zone:String})
+            = usageWindowStart(addSeconds(days.window_start, 86399), {window:String}, {zone:String})
+    UNION ALL
+    SELECT quarters.window_start AS cell_start, ${columns}
+    FROM usage_quarters AS quarters FINAL
+    LEFT JOIN (SELECT * FROM watermarks FINAL) AS reached
+        ON quarters.events_topic_id = reached.events_topic_id
+        AND quarters.generation = reached.generation
+        AND quarters.partition = reached.partition
+    WHERE {window:String} != '1m'
+        AND quarters.window_start >= range_start AND quarters.window_start < range_end
+        AND (
+            {window:String} IN ('15m', '1h')
+            OR toDate(quarters.window_start) IN (
+                SELECT day FROM (
+                    SELECT arrayJoin(range(
+                        toUInt32(toDate(range_start, 'UTC')), toUInt32(toDate(range_end, 'UTC')) + 1
+                    )) AS number, toDate(number) AS day, toDateTime(number * 86400, 'UTC') AS midnight
+                )
+                WHERE usageWindowStart(midnight, {window:String}, {zone:String})
+                    != usageWindowStart(addSeconds(midnight, 86399), {window:String}, {zone:String})
+            )
+            OR quarters.window_start >= (SELECT min(day_closed_until) FROM watermarks FINAL)
+        )
+        AND quarters.window_start < ifNull(reached.quarter_closed_until, toDateTime(0, 'UTC'))
+        AND (
+            {window:String} IN ('15m', '1h')
+            OR usageWindowStart(
+                toStartOfDay(quarters.window_start), {window:String}, {zone:String}
+            ) != usageWindowStart(
+                addSeconds(toStartOfDay(quarters.window_start), 86399), {window:String}, {zone:String}
+            )
+            OR quarters.window_start >= ifNull(reached.day_closed_until, toDateTime(0, 'UTC'))
+        )
+    UNION ALL
+    SELECT minutes.window_start AS cell_start, ${columns}
+    FROM usage_minutes AS minutes FINAL
+    LEFT JOIN (SELECT * FROM watermarks FINAL) AS reached
+        ON minutes.events_topic_id = reached.events_topic_id
+        AND minutes.generation = reached.generation
+        AND minutes.partition = reached.partition
+    WHERE minutes.window_start >= range_start AND minutes.window_start < range_end
+        AND (
+            {window:String} = '1m'
+            OR minutes.window_start >= (SELECT min(quarter_closed_until) FROM watermarks FINAL)
+        )
+        AND (
+            {window:String} = '1m'
+            OR minutes.window_start >= ifNull(reached.quarter_closed_until, toDateTime(0, 'UTC'))
+        )
+) AS cells
+WHERE (
+    SELECT throwIf(
+        {window:String} NOT IN ('1m', '15m', '1h', '1d', '1mo'),
+        'window is one of 1m, 15m, 1h, 1d, 1mo'
+    )
+) = 0;
