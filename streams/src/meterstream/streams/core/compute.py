@@ -1,0 +1,339 @@
+"""Computing a step: from a micro-batch and a state to a journal record, without changing either.
+
+The verdict on an offset depends on the offsets before it and never on where a batch begins or
+ends, so that two meters that cut the same log differently come to the same usage.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from meterstream.schemas.fields import MAX_CREDITS_MICRO
+from meterstream.schemas.journal import Section
+from meterstream.schemas.journal.header import Kind
+from meterstream.schemas.verdicts import Verdict, is_rejected, ledger_class, reason_name
+
+from .batch import Entry, EventBatch
+from .clock import run_clock
+from .columns import run_columns, times_to_us
+from .decode import (
+    SESSION_EVENTS,
+    TYPE_NUMBER,
+    AnyEvent,
+    Completed,
+    Refused,
+    content_of,
+    decode_slowly,
+)
+from .entries import (
+    Entries,
+    EntryReject,
+    KeptEntry,
+    encode_entries,
+    judge_catalog,
+    judge_control,
+)
+from .identity import identity_digest, split_digests
+from .judge import judge_identities
+from .policy import Policy
+from .pricing import Priced, price_runs
+from .read import read_batch
+from .sections import encode_sessions, encode_usage, event_offsets
+from .sessions import Session, SessionKey, follow
+from .state import Changes, LastEvent, PartitionState
+from .step import Step, build_step, encode_rejects
+
+_GOLDEN_RATIO = np.uint64(0x9E3779B97F4A7C15)
+"""Spreads neighbouring times over all bits (Knuth, multiplicative hashing)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Valid:
+    """The well-formed events of a batch, in the order of their offsets. Arrays of one length."""
+
+    events: list[AnyEvent]
+    at: NDArray[np.int64]
+    """Position in the batch."""
+    times_us: NDArray[np.int64]
+    clocks_us: NDArray[np.int64]
+
+
+def compute_step(
+    state: PartitionState,
+    batch: EventBatch | None,
+    *,
+    catalog: Sequence[Entry] = (),
+    control: Sequence[Entry] = (),
+    catalog_to: int | None = None,
+    control_to: int | None = None,
+    now_us: int,
+) -> Step:
+    """Decide a batch of events together with the entries that arrived before it.
+
+    `now_us` is the worker's time, microseconds since 1970; it only guards the clock. Raises
+    ValueError if the batch does not start at the state's position. An event on which the core
+    itself fails is found and refused as INTERNAL; its neighbours are counted.
+    """
+    if batch is not None and batch.start != state.events_position:
+        raise ValueError(
+            f"the batch starts at offset {batch.start}, the state is at {state.events_position}"
+        )
+    taken_catalog, catalog_rejects = judge_catalog(state.entries, catalog)
+    taken_control, control_rejects = judge_control(
+        control, state.partition, state.policy.partitions
+    )
+    # Each partition reads the whole catalog; one of them reports what is wrong with it.
+    rejects = [*(catalog_rejects if state.partition == 0 else ()), *control_rejects]
+    context = _Context(
+        state,
+        state.entries.with_taken(taken_catalog, taken_control),
+        tuple(taken_catalog),
+        tuple(taken_control),
+        tuple(rejects),
+        state.catalog_position if catalog_to is None else catalog_to,
+        state.control_position if control_to is None else control_to,
+        now_us,
+    )
+    if batch is None:
+        position = state.events_position
+        batch = EventBatch(position, position, (), (), ())
+    try:
+        return _compute(context, batch, frozenset())
+    except Exception:
+        offenders = frozenset(_offenders(context, batch, 0, len(batch.offsets)))
+        if not offenders:
+            raise
+        return _compute(context, batch, offenders)
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    state: PartitionState
+    entries: Entries
+    catalog: tuple[KeptEntry, ...]
+    control: tuple[KeptEntry, ...]
+    rejects: tuple[EntryReject, ...]
+    catalog_to: int
+    control_to: int
+    now_us: int
+
+    @property
+    def policy(self) -> Policy:
+        return self.state.policy
+
+
+def _offenders(context: _Context, batch: EventBatch, first: int, last: int) -> list[int]:
+    """Return the positions of the events on which the computation fails, by halving."""
+    if first == last:
+        return []
+    try:
+        _compute(context, batch.part(first, last), frozenset())
+    except Exception:  # noqa: BLE001 - whatever it is, it is one event's and not its neighbours'
+        if last - first == 1:
+            return [first]
+        middle = (first + last) // 2
+        return [
+            *_offenders(context, batch, first, middle),
+            *_offenders(context, batch, middle, last),
+        ]
+    return []
+
+
+def _compute(context: _Context, batch: EventBatch, quarantined: frozenset[int]) -> Step:
+    state, policy = context.state, context.policy
+    log_times_us = np.array(batch.log_times_us, np.int64)
+    clocks_us = run_clock(state.clock_us, log_times_us, context.now_us, policy.clock_skew_us)
+    clock_us = int(clocks_us[-1]) if len(clocks_us) else state.clock_us
+    by_record = np.zeros(len(batch.offsets), np.uint8)
+    details: dict[int, str] = {}
+
+    # 1. Read: each record is an event or refused.
+    read = read_batch(batch.values, state.partition, state.partition_of_team, quarantined)
+    for position, verdict, detail in read.refused:
+        by_record[position], details[position] = verdict, detail
+
+    # 2. Price the completed runs: an amount that is too large refuses its event.
+    valid = _valid_events(read.events, np.array(read.at, np.int64), clocks_us)
+    valid, runs = _price(context, batch, valid, by_record, details)
+
+    # 3. Judge: when, and whether it was counted before.
+    unless = np.full(len(valid.events), Verdict.COUNTED, np.uint8)
+    unless[runs.at[runs.total_micro > MAX_CREDITS_MICRO]] = Verdict.AMOUNT_TOO_LARGE
+    unless[valid.times_us < valid.clocks_us - policy.horizon_us] = Verdict.TOO_LATE
+    unless[valid.times_us > valid.clocks_us + policy.ahead_us] = Verdict.TIME_AHEAD
+    hi, lo = split_digests([identity_digest(e.data.team_id, e.source, e.id) for e in valid.events])
+    judged = judge_identities(
+        state.dedup, policy, hi, lo, _fingerprints(valid), valid.times_us, valid.clocks_us, unless
+    )
+    by_record[valid.at] = judged.verdicts
+
+    # 4. Fold what was counted.
+    counted = judged.verdicts == Verdict.COUNTED
+    usage = encode_usage(
+        state,
+        event_offsets(batch, valid.at[runs.at]),
+        valid.clocks_us[runs.at],
+        runs,
+        runs.chosen(counted),
+    )
+    sessions = _follow_sessions(state, valid, counted)
+
+    # 5. One verdict for each offset, gaps included.
+    verdicts = _by_offset(batch, by_record)
+    sections = dict(usage.sections)
+    if len(verdicts):
+        sections[Section.VERDICTS] = verdicts.tobytes()
+    if len(judged.ids):
+        sections[Section.IDS] = judged.ids.to_bytes()
+    dead = [
+        (batch.offsets[i], int(by_record[i]), details.get(i) or _explain(int(by_record[i])))
+        for i in np.flatnonzero(np.isin(by_record, _DEAD_LETTERED)).tolist()
+    ]
+    if dead or context.rejects:
+        sections[Section.REJECTS] = encode_rejects(dead, context.rejects)
+    if sessions:
+        sections[Section.SESSIONS] = encode_sessions(sessions)
+    if context.catalog:
+        sections[Section.CATALOG] = encode_entries(context.catalog)
+    if context.control:
+        sections[Section.CONTROL] = encode_entries(context.control)
+    tally = Counter(verdicts.tolist())
+    counts: Counter[str] = Counter()
+    for number, count in tally.items():
+        counts[ledger_class(number)] += count
+    return build_step(
+        state,
+        Kind.STEP,
+        sections,
+        Changes(usage.cells, judged.ids, sessions, context.catalog, context.control),
+        events_to=batch.end,
+        control_to=context.control_to,
+        catalog_to=context.catalog_to,
+        clock_us=clock_us,
+        clock_limit_us=clock_us,
+        last_event=_last_event(state, batch),
+        counts=counts,
+        reasons={reason_name(v): n for v, n in tally.items() if is_rejected(v)},
+        rows=usage.rows,
+        skewed_log_times=int(np.count_nonzero(log_times_us > clocks_us)),
+    )
+
+
+_DEAD_LETTERED = np.array(
+    [Verdict.CONFLICT, Verdict.TOO_LATE, *(v for v in Verdict if is_rejected(v))], np.uint8
+)
+
+
+def _explain(verdict: int) -> str:
+    return {
+        Verdict.CONFLICT: "id: an event of this team, source and id with other content was counted",
+        Verdict.TOO_LATE: "time: older than the deduplication horizon",
+        Verdict.TIME_AHEAD: "time: too far ahead of the broker's clock",
+        Verdict.AMOUNT_TOO_LARGE: f"the run would cost more than {MAX_CREDITS_MICRO} micro-credits",
+    }[Verdict(verdict)]
+
+
+def _valid_events(
+    events: list[AnyEvent], at: NDArray[np.int64], clocks_us: NDArray[np.int64]
+) -> _Valid:
+    return _Valid(events, at, times_to_us([event.time for event in events]), clocks_us[at])
+
+
+def _price(
+    context: _Context,
+    batch: EventBatch,
+    valid: _Valid,
+    by_record: NDArray[np.uint8],
+    details: dict[int, str],
+) -> tuple[_Valid, Priced]:
+    """Price the completed runs among the events.
+
+    A run that breaks a rule between fields is shown to the models, which name the reason.
+    """
+    while True:
+        at = [i for i, event in enumerate(valid.events) if type(event) is Completed]
+        runs: list[Completed] = [valid.events[i] for i in at]  # type: ignore[misc]
+        where = np.array(at, np.int64)
+        columns = run_columns(runs, valid.times_us[where])
+        refused: set[int] = set()
+        for i in where[columns.inconsistent].tolist():
+            position = int(valid.at[i])
+            try:
+                decode_slowly(batch.values[position])
+            except Refused as error:
+                by_record[position], details[position] = error.verdict, error.detail
+                refused.add(i)
+        if not refused:
+            return valid, price_runs(context.entries.book, runs, where, columns, valid.times_us)
+        keep = [i for i in range(len(valid.events)) if i not in refused]
+        valid = _Valid(
+            [valid.events[i] for i in keep],
+            valid.at[keep],
+            valid.times_us[keep],
+            valid.clocks_us[keep],
+        )
+
+
+def _fingerprints(valid: _Valid) -> NDArray[np.uint32]:
+    """Return 32 bits that differ when type, time or data of two events of one identity do."""
+    hashed = xxhash.xxh3_64_intdigest
+    mixed = np.array([hashed(content_of(e), TYPE_NUMBER[type(e)]) for e in valid.events], np.uint64)
+    mixed ^= valid.times_us.astype(np.uint64) * _GOLDEN_RATIO
+    return (mixed >> np.uint64(32)).astype(np.uint32)
+
+
+def _follow_sessions(
+    state: PartitionState, valid: _Valid, counted: NDArray[np.bool_]
+) -> tuple[Session, ...]:
+    changed: dict[SessionKey, Session] = {}
+    for i, event in enumerate(valid.events):
+        if isinstance(event, SESSION_EVENTS) and counted[i]:
+            data = event.data
+            key = (data.team_id, data.session_id)
+            before = changed.get(key) or state.sessions.get(key)
+            changed[key] = follow(before, event, int(valid.times_us[i]))
+    return tuple(changed.values())
+
+
+def _by_offset(batch: EventBatch, by_record: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    offsets = np.arange(batch.start, batch.end)
+    verdicts = np.where(offsets < batch.log_start, Verdict.UNREAD, Verdict.GAP).astype(np.uint8)
+    verdicts[np.array(batch.offsets, np.int64) - batch.start] = by_record
+    return verdicts
+
+
+def _last_event(state: PartitionState, batch: EventBatch) -> LastEvent:
+    if not batch.offsets:
+        return state.last_event
+    return LastEvent(
+        batch.offsets[-1],
+        batch.log_times_us[-1],
+        xxhash.xxh3_64_intdigest(batch.values[-1] or b""),
+        batch.leader_epoch,
+    )
+
+
+def idle_step(state: PartitionState, now_us: int) -> Step:
+    """Return the record that lets a caught-up partition's clock go on while nothing arrives.
+
+    The broker's own time of appending it becomes the clock, unless that lies too far ahead.
+    """
+    limit_us = max(state.clock_us, now_us) + state.policy.clock_skew_us
+    return build_step(
+        state,
+        Kind.IDLE,
+        {},
+        Changes(),
+        events_to=state.events_position,
+        control_to=state.control_position,
+        catalog_to=state.catalog_position,
+        clock_us=state.clock_us,
+        clock_limit_us=limit_us,
+        last_event=state.last_event,
+        counts={},
+        reasons={},
+    )

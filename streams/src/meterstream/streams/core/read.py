@@ -1,0 +1,95 @@
+"""Reading a batch: each record becomes an event, or is refused with one reason."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from meterstream.schemas.partitions import partition_of
+from meterstream.schemas.registry import MAX_DEPTH
+from meterstream.schemas.verdicts import Verdict
+
+from .columns import holds_control_characters, may_hold_control_characters
+from .decode import AnyEvent, Refused, decode_event, decode_slowly
+
+_PLAIN_BRACKETS = 2
+"""Brackets that open in an event without tags: those of the envelope and of its data."""
+
+
+@dataclass(slots=True)
+class ReadBatch:
+    """The events of a batch with their positions in it, and the records that were refused.
+
+    `events` and `at` have the same length; `refused` are (position, verdict, detail).
+    """
+
+    events: list[AnyEvent]
+    at: list[int]
+    refused: list[tuple[int, Verdict, str]]
+
+
+class PartitionOf:
+    """Remembers which partition a team belongs to, for as many teams as fit."""
+
+    def __init__(self, partitions: int, limit: int = 1_000_000) -> None:
+        self._partitions = partitions
+        self._limit = limit
+        self._known: dict[str, int] = {}
+
+    def __call__(self, team_id: str) -> int:
+        """Return the partition of a team."""
+        partition = self._known.get(team_id)
+        if partition is None:
+            if len(self._known) >= self._limit:
+                self._known.clear()
+            partition = self._known[team_id] = partition_of(team_id, self._partitions)
+        return partition
+
+
+def read_batch(
+    values: Sequence[bytes | None],
+    partition: int,
+    partition_of_team: PartitionOf,
+    quarantined: frozenset[int] = frozenset(),
+) -> ReadBatch:
+    """Read the values of a batch, in order.
+
+    A value that is well formed but belongs to another partition is refused as WRONG_PARTITION; a
+    position in `quarantined` is refused as INTERNAL, unread.
+    """
+    events: list[AnyEvent] = []
+    at: list[int] = []
+    refused: list[tuple[int, Verdict, str]] = []
+    look_closely = _needs_a_closer_look(values)
+    for i, value in enumerate(values):
+        try:
+            if i in quarantined:
+                raise Refused(
+                    Verdict.INTERNAL, "the meter failed on this event; replay it after an upgrade"
+                )
+            event = decode_event(value)
+            if look_closely and value is not None:
+                _look_closely(value, event)
+            if partition_of_team(event.data.team_id) != partition:
+                raise Refused(Verdict.WRONG_PARTITION, "data.team_id: belongs to another partition")
+        except Refused as error:
+            refused.append((i, error.verdict, error.detail))
+            continue
+        events.append(event)
+        at.append(i)
+    return ReadBatch(events, at, refused)
+
+
+def _needs_a_closer_look(values: Sequence[bytes | None]) -> bool:
+    """Tell whether any value may hold control characters or be nested too deeply."""
+    whole = b"".join(value for value in values if value)
+    brackets = whole.count(b"{") + whole.count(b"[")
+    too_many = brackets - _PLAIN_BRACKETS * (len(values) - 1) > MAX_DEPTH
+    return too_many or may_hold_control_characters(whole)
+
+
+def _look_closely(value: bytes, event: AnyEvent) -> None:
+    """Ask the models about an event that the fast reader took and that they might refuse."""
+    suspicious = value.count(b"{") + value.count(b"[") > MAX_DEPTH or (
+        may_hold_control_characters(value) and holds_control_characters(event)
+    )
+    if suspicious:
+        decode_slowly(value)

@@ -1,0 +1,154 @@
+"""The beginning of a state, and its way back from journal records alone."""
+
+import json
+import zlib
+from typing import Any
+from uuid import UUID
+
+from meterstream.schemas.journal import Chain, Section, pack_sections, unpack_sections
+from meterstream.schemas.journal.header import NONE, Header, Kind, MalformedRecord
+
+from .arrow import SESSION_SCHEMA, decode_cells, decode_rows
+from .cells import NO_CELLS
+from .dedup import Ids
+from .entries import KeptEntry, decode_entries, encode_entries
+from .policy import Policy
+from .sessions import Session
+from .state import Changes, LastEvent, NotNext, PartitionState
+from .step import Step
+
+
+def genesis_step(  # noqa: PLR0913 - a genesis names every position, each by its keyword
+    *,
+    generation: int,
+    events_topic_id: UUID,
+    journal_topic_id: UUID,
+    events_from: int,
+    control_from: int = 0,
+    catalog_from: int = 0,
+    clock_us: int = 0,
+    prev: int = NONE,
+    ids: Ids | None = None,
+    catalog: tuple[KeptEntry, ...] = (),
+    control: tuple[KeptEntry, ...] = (),
+    carried: dict[str, Any] | None = None,
+) -> Step:
+    """Return the record that begins a generation at the given positions.
+
+    `ids` are the identities that the new generation must recognise, `catalog` and `control` the
+    entries it carries over; `carried` says in words what it carries and what is lost.
+    """
+    sections = {Section.GENESIS: json.dumps(carried or {}).encode()}
+    changes = Changes(ids=ids, catalog=catalog, control=control)
+    if ids is not None and len(ids):
+        sections[Section.IDS] = ids.to_bytes()
+    if catalog:
+        sections[Section.CATALOG] = encode_entries(catalog)
+    if control:
+        sections[Section.CONTROL] = encode_entries(control)
+    value = pack_sections(sections)
+    header = Header(
+        Kind.GENESIS,
+        generation,
+        events_topic_id,
+        journal_topic_id,
+        prev,
+        events_from,
+        events_from,
+        control_from,
+        catalog_from,
+        clock_us,
+        clock_us,
+        NONE,
+        0,
+        0,
+        NONE,
+        zlib.crc32(value),
+    )
+    return Step(header, value, changes, {}, {})
+
+
+def begin(
+    policy: Policy, partition: int, journal_offset: int, timestamp_us: int, step: Step
+) -> PartitionState:
+    """Return the state after an acknowledged genesis record."""
+    return _begin(policy, partition, journal_offset, timestamp_us, step.header, step.changes)
+
+
+def apply_step(state: PartitionState, step: Step, journal_offset: int, timestamp_us: int) -> None:
+    """Take an acknowledged step into the state. `timestamp_us` is the record's log time."""
+    state.apply_changes(step.header, step.changes, journal_offset, timestamp_us)
+
+
+def apply_record(
+    policy: Policy,
+    partition: int,
+    state: PartitionState | None,
+    journal_offset: int,
+    timestamp_us: int,
+    header: Header,
+    value: bytes,
+) -> PartitionState:
+    """Take a valid record that was read from the journal into the state.
+
+    A genesis record makes a new state. Raises MalformedRecord if the record cannot be decoded:
+    a reader must stop then.
+    """
+    header.check_value(value)
+    changes = decode_changes(value)
+    if header.kind is Kind.GENESIS:
+        return _begin(policy, partition, journal_offset, timestamp_us, header, changes)
+    if state is None:
+        raise NotNext(f"journal offset {journal_offset} comes before any genesis record")
+    state.apply_changes(header, changes, journal_offset, timestamp_us)
+    return state
+
+
+def decode_changes(value: bytes) -> Changes:
+    """Return what a record's value changes; MalformedRecord if it cannot be decoded."""
+    sections = unpack_sections(value)
+    try:
+        return Changes(
+            decode_cells(sections[Section.CELLS]) if Section.CELLS in sections else NO_CELLS,
+            Ids.from_bytes(sections[Section.IDS]) if Section.IDS in sections else None,
+            tuple(
+                Session.from_row(row)
+                for row in decode_rows(sections[Section.SESSIONS], SESSION_SCHEMA)
+            )
+            if Section.SESSIONS in sections
+            else (),
+            tuple(decode_entries(sections[Section.CATALOG])) if Section.CATALOG in sections else (),
+            tuple(decode_entries(sections[Section.CONTROL])) if Section.CONTROL in sections else (),
+        )
+    except MalformedRecord:
+        raise
+    except (ValueError, TypeError, KeyError) as error:
+        raise MalformedRecord(str(error)) from error
+
+
+def _begin(
+    policy: Policy,
+    partition: int,
+    journal_offset: int,
+    timestamp_us: int,
+    header: Header,
+    changes: Changes,
+) -> PartitionState:
+    chain = Chain()
+    chain.take(journal_offset, timestamp_us, header)
+    assert chain.link is not None, "a genesis record is valid without a link"
+    state = PartitionState(
+        policy,
+        partition,
+        header.generation,
+        header.events_topic_id,
+        header.journal_topic_id,
+        chain.link,
+        header.control_to,
+        header.catalog_to,
+        LastEvent(),
+    )
+    if changes.ids is not None:
+        state.dedup.add(changes.ids)
+    state.entries = state.entries.with_taken(changes.catalog, changes.control)
+    return state

@@ -1,0 +1,151 @@
+"""The usage sections of a record: cells, late rows by grain, and charges."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from meterstream.schemas.journal import Section
+from meterstream.schemas.rows import CHARGE_COMPONENTS, SESSION
+
+from .arrow import CHARGE_SCHEMA, SESSION_SCHEMA, encode_cells, encode_columns
+from .batch import EventBatch
+from .cells import NO_CELLS, CellKey, CellValues, Folded, fold_runs, values_alone
+from .policy import DAY_US, MINUTE_US, QUARTER_US
+from .pricing import Priced
+from .sessions import Session
+from .state import PartitionState
+
+_I64 = NDArray[np.int64]
+_Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the counted runs of a batch amount to."""
+
+    cells: CellValues
+    sections: dict[Section, bytes]
+    rows: int
+
+
+def encode_usage(
+    state: PartitionState,
+    offsets: _I64,
+    clocks_us: _I64,
+    runs: Priced,
+    counted: _Mask,
+) -> Usage:
+    """Fold counted runs into cells and late rows, and write their charges.
+
+    `offsets` and `clocks_us` are those of the runs' events; `counted` chooses among the runs.
+    """
+    if not counted.any():
+        return Usage(NO_CELLS, {}, 0)
+    minute_end_us = (runs.times_us // MINUTE_US + 1) * MINUTE_US
+    late = counted & (clocks_us >= minute_end_us + state.policy.grace_us)
+    on_time = counted & ~late
+    measures = _measures(runs)
+    buckets = runs.columns.latency_bucket(), runs.columns.first_token_bucket()
+    row = np.full(len(counted), -1, np.int64)
+    sections: dict[Section, bytes] = {}
+    cells = NO_CELLS
+    if on_time.any():
+        folded, row[on_time] = _fold(runs, on_time, measures, buckets)
+        cells = state.cells.merge(folded)
+        sections[Section.CELLS] = encode_cells(cells)
+    rows = len(cells)
+    if late.any():
+        minutes, late_row = _fold(runs, late, measures, buckets)
+        row[late] = late_row + len(cells)
+        rows += len(minutes.keys)
+        sections[Section.LATE_MINUTES] = encode_cells(values_alone(minutes))
+        for section, grain_us in (
+            (Section.LATE_QUARTERS, QUARTER_US),
+            (Section.LATE_DAYS, DAY_US),
+        ):
+            coarse, _ = _fold(runs, late, measures, buckets, grain_us // 1_000_000)
+            rows += len(coarse.keys)
+            sections[section] = encode_cells(values_alone(coarse))
+    sections[Section.CHARGES] = _encode_charges(runs, counted, offsets, row)
+    return Usage(cells, sections, rows)
+
+
+def _measures(runs: Priced) -> _I64:
+    """Return what is summed, shape (SUMS, runs), in the order of `rows.CELL_SUMS`."""
+    columns = runs.columns
+    return np.stack(
+        (
+            np.ones(len(runs.at), np.int64),
+            columns.failed,
+            runs.unpriced,
+            columns.input_tokens,
+            columns.output_tokens,
+            columns.cached_tokens,
+            columns.reasoning_tokens,
+            runs.total_micro,
+            columns.duration_us,
+            columns.request_bytes,
+            columns.response_bytes,
+            columns.latency_us,
+            np.maximum(columns.first_token_us, 0),
+        )
+    )
+
+
+def _fold(
+    runs: Priced,
+    chosen: _Mask,
+    measures: _I64,
+    buckets: tuple[_I64, _I64],
+    grain_seconds: int = 60,
+) -> tuple[Folded, _I64]:
+    """Fold the chosen runs by cell, and say which row each of them went to."""
+    used, cell = np.unique(runs.cell[chosen], return_inverse=True)
+    keys: list[CellKey] = [runs.keys[i] for i in used.tolist()]
+    if grain_seconds != 60:
+        index: dict[CellKey, int] = {}
+        coarse = [(key[0] // grain_seconds * grain_seconds, *key[1:]) for key in keys]
+        of_cell = np.array([index.setdefault(key, len(index)) for key in coarse], np.int64)
+        keys, cell = list(index), of_cell[cell]
+    folded = fold_runs(keys, cell, measures[:, chosen], buckets[0][chosen], buckets[1][chosen])
+    return folded, cell
+
+
+def _encode_charges(runs: Priced, counted: _Mask, offsets: _I64, row: _I64) -> bytes:
+    columns: dict[str, Any] = {
+        "event_offset": offsets[counted],
+        "event_time": pa.array(runs.times_us[counted]).cast(pa.timestamp("us", tz="UTC")),
+        "cell": row[counted].astype(np.int32),
+        "card": pa.DictionaryArray.from_arrays(
+            runs.label[counted].astype(np.int32), pa.array(runs.labels)
+        ),
+        "credits_micro": runs.total_micro[counted],
+    }
+    for i, component in enumerate(CHARGE_COMPONENTS):
+        columns[component.name] = runs.components[i][counted]
+    return encode_columns(columns, CHARGE_SCHEMA)
+
+
+def encode_sessions(sessions: Sequence[Session]) -> bytes:
+    """Return sessions as an Arrow stream with the SESSION columns."""
+    rows = [session.to_row() for session in sessions]
+    columns: dict[str, Any] = {
+        column.name: pa.array([row[column.name] for row in rows], _plain(column.kind))
+        for column in SESSION
+    }
+    return encode_columns(columns, SESSION_SCHEMA)
+
+
+def _plain(kind: str) -> pa.DataType:
+    return {"text": pa.string(), "int64": pa.int64(), "microseconds": pa.timestamp("us", tz="UTC")}[
+        kind
+    ]
+
+
+def event_offsets(batch: EventBatch, positions: _I64) -> _I64:
+    """Return the offsets of the records at `positions` of a batch."""
+    return np.array(batch.offsets, np.int64)[positions]

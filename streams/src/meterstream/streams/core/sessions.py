@@ -1,0 +1,97 @@
+"""Sessions: what is up, since when, and when it was last seen."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from meterstream.schemas.times import from_us, to_us
+
+from .decode import AnyEvent, SessionEnded, SessionHeartbeat, SessionStarted
+from .policy import DAY_US
+
+SESSION_KEPT_US: Final = 35 * DAY_US
+"""A session without a sign of life for this long leaves memory."""
+
+SessionKey = tuple[str, str]
+"""(team_id, session_id)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A session as it stands. Times in microseconds since 1970."""
+
+    team_id: str
+    session_id: str
+    user_id: str
+    agent_id: str
+    project_id: str
+    product: str
+    application: str
+    machine_size: str
+    release: str
+    status: str
+    started_us: int
+    last_seen_us: int
+    heartbeats: int
+    start_seen: bool
+
+    @property
+    def key(self) -> SessionKey:
+        """What the session is found by."""
+        return self.team_id, self.session_id
+
+    def to_row(self) -> dict[str, Any]:
+        """Return the session as a row with the SESSION columns."""
+        return {
+            "team_id": self.team_id,
+            "session_id": self.session_id,
+            "user_id": self.user_id,
+            "agent_id": self.agent_id,
+            "project_id": self.project_id,
+            "product": self.product,
+            "application": self.application,
+            "machine_size": self.machine_size,
+            "release": self.release,
+            "status": self.status,
+            "started_at": from_us(self.started_us),
+            "last_seen_at": from_us(self.last_seen_us),
+            "heartbeats": self.heartbeats,
+        }
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> "Session":
+        """Return the session that `to_row` gave.
+
+        A session whose application is known has shown its start.
+        """
+        plain = {name: row[name] for name in row if name not in ("started_at", "last_seen_at")}
+        return cls(
+            **plain,
+            started_us=to_us(row["started_at"]),
+            last_seen_us=to_us(row["last_seen_at"]),
+            start_seen=row["application"] != "",
+        )
+
+
+def follow(session: Session | None, event: AnyEvent, time_us: int) -> Session:
+    """Return the session after `event`, whatever the order in which its events arrive."""
+    data: Any = event.data
+    if session is None:
+        session = Session(
+            data.team_id, data.session_id, "", "", "", "", "", "", "", "active",
+            time_us, time_us, 0, False,
+        )  # fmt: skip
+    changes: dict[str, Any] = {
+        name: getattr(data, name) or getattr(session, name)
+        for name in ("user_id", "agent_id", "project_id", "product", "machine_size")
+    }
+    changes["last_seen_us"] = max(session.last_seen_us, time_us)
+    if isinstance(event, SessionStarted):
+        changes |= {"application": data.application, "release": data.release or ""}
+        changes |= {"started_us": time_us, "start_seen": True}
+    elif not session.start_seen:
+        changes["started_us"] = min(session.started_us, time_us)
+    if isinstance(event, SessionHeartbeat):
+        changes["heartbeats"] = session.heartbeats + 1
+    elif isinstance(event, SessionEnded):
+        changes["status"] = data.status
+    return replace(session, **changes)

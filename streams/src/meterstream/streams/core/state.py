@@ -1,0 +1,141 @@
+"""The state of one partition: what the chain of its journal has decided so far."""
+
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from meterstream.schemas.journal import Chain, Link
+from meterstream.schemas.journal.header import NONE, Header, Kind
+
+from .cells import NO_CELLS, CellValues, OpenCells
+from .dedup import Dedup, Ids
+from .entries import Entries, KeptEntry
+from .policy import MINUTE_US, Policy
+from .read import PartitionOf
+from .sessions import SESSION_KEPT_US, Session, SessionKey
+
+
+class NotNext(RuntimeError):
+    """A record was to be applied that does not continue the state: the state must be dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class LastEvent:
+    """The last event that was read: a log that still holds it was not rewritten."""
+
+    offset: int = NONE
+    time_us: int = 0
+    """Its log-append time."""
+    hash: int = 0
+    epoch: int = NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What one valid record changes, whether it was just written or read back."""
+
+    cells: CellValues = NO_CELLS
+    ids: Ids | None = None
+    sessions: tuple[Session, ...] = ()
+    catalog: tuple[KeptEntry, ...] = ()
+    control: tuple[KeptEntry, ...] = ()
+
+
+@dataclass
+class PartitionState:
+    """All that the core knows of one partition. Only `apply` changes it."""
+
+    policy: Policy
+    partition: int
+    generation: int
+    events_topic_id: UUID
+    journal_topic_id: UUID
+    link: Link
+    control_position: int = 0
+    catalog_position: int = 0
+    last_event: LastEvent = LastEvent()
+    cells: OpenCells = field(default_factory=OpenCells)
+    dedup: Dedup = field(init=False)
+    partition_of_team: PartitionOf = field(init=False)
+    sessions: dict[SessionKey, Session] = field(default_factory=dict)
+    entries: Entries = field(default_factory=Entries)
+
+    def __post_init__(self) -> None:
+        """Begin without identities."""
+        self.dedup = Dedup(self.policy.horizon_us)
+        self.partition_of_team = PartitionOf(self.policy.partitions)
+
+    @property
+    def events_position(self) -> int:
+        """The next offset of the events topic to read."""
+        return self.link.events_position
+
+    @property
+    def clock_us(self) -> int:
+        """The partition's clock, microseconds since 1970; 0 before the first record."""
+        return self.link.clock_us
+
+    @property
+    def live_cells(self) -> int:
+        """Cells whose minutes still take events."""
+        return len(self.cells)
+
+    @property
+    def dedup_ids(self) -> int:
+        """Identities that are kept."""
+        return self.dedup.count
+
+    @property
+    def dedup_bytes(self) -> int:
+        """Memory that they take."""
+        return self.dedup.nbytes
+
+    @property
+    def has_open_windows(self) -> bool:
+        """Whether a minute waits for the clock to close it."""
+        return len(self.cells) > 0
+
+    def apply_changes(
+        self, header: Header, changes: Changes, journal_offset: int, timestamp_us: int
+    ) -> None:
+        """Take in a valid record. Raises NotNext if it does not continue the chain."""
+        if header.kind is Kind.GENESIS:
+            raise NotNext("a genesis record begins a state and changes none")
+        chain = Chain(self.link)
+        if not chain.take(journal_offset, timestamp_us, header) or chain.link is None:
+            raise NotNext(
+                f"journal offset {journal_offset} does not continue {self.link.prev}"
+                f" of partition {self.partition}"
+            )
+        self.link = chain.link
+        self.control_position = header.control_to
+        self.catalog_position = header.catalog_to
+        self.last_event = LastEvent(
+            header.last_event_offset,
+            header.last_event_time_us,
+            header.last_event_hash,
+            header.last_event_epoch,
+        )
+        self.cells.apply(changes.cells)
+        self.cells.close(self.clock_us, self.policy.grace_us)
+        if changes.ids is not None:
+            self.dedup.add(changes.ids)
+        self.dedup.forget(self.clock_us)
+        for session in changes.sessions:
+            self.sessions[session.key] = session
+        self._forget_sessions()
+        self.entries = self.entries.with_taken(changes.catalog, changes.control)
+
+    def _forget_sessions(self) -> None:
+        """Drop old sessions, looking through them when a minute of the clock has passed."""
+        if not self.sessions or self.clock_us < self._sessions_looked_at_us + MINUTE_US:
+            return
+        self._sessions_looked_at_us = self.clock_us
+        kept_us = {"active": SESSION_KEPT_US}
+        self.sessions = {
+            key: session
+            for key, session in self.sessions.items()
+            if session.last_seen_us + kept_us.get(session.status, self.policy.horizon_us)
+            > self.clock_us
+        }
+
+    _sessions_looked_at_us: int = 0
