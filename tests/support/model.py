@@ -1,0 +1,337 @@
+"""The meter's rules once more, written for the eye: slow, obvious, one event at a time.
+
+It shares nothing with the meter or the sinks but the contract in `meterstream.schemas`. What the
+meter counts, in whatever batches and after whatever restarts, must equal what stands here.
+All times are microseconds since 1970 (UTC), all amounts integers.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from meterstream.schemas.catalog import PriceLine, RateCardPublished
+from meterstream.schemas.envelope import Envelope
+from meterstream.schemas.fields import MAX_CREDITS_MICRO
+from meterstream.schemas.partitions import partition_of
+from meterstream.schemas.registry import InvalidEvent, parse_event
+from meterstream.schemas.run import RunCompleted, RunCompletedData
+from meterstream.schemas.sketch import bucket_of
+from meterstream.schemas.times import to_us
+from meterstream.schemas.topics import CATALOG
+from meterstream.schemas.verdicts import LEDGER_CLASSES, Verdict, ledger_class
+
+MINUTE_US = 60_000_000
+HOUR_US = 60 * MINUTE_US
+DAY_US = 24 * HOUR_US
+
+Dimensions = tuple[str, ...]
+"""team, user, project, agent, model, provider, feature, product, operation; "" where absent."""
+CellKey = tuple[bool, int, Dimensions]
+"""Whether the cell's minute had closed, its start in seconds since 1970, its dimensions."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What an operator may set."""
+
+    partitions: int
+    grace_us: int = 10 * MINUTE_US
+    horizon_us: int = DAY_US
+    ahead_us: int = 5 * MINUTE_US
+    clock_skew_us: int = 10 * MINUTE_US
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record of the events partition."""
+
+    offset: int
+    log_time_us: int
+    value: bytes | None
+
+
+@dataclass
+class Usage:
+    """What one cell sums up."""
+
+    runs: int = 0
+    errors: int = 0
+    unpriced_runs: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    credits_micro: int = 0
+    duration_us: int = 0
+    request_bytes: int = 0
+    response_bytes: int = 0
+    latency_us: int = 0
+    first_token_us: int = 0
+    latency_sketch: Counter[int] = field(default_factory=Counter)
+    first_token_sketch: Counter[int] = field(default_factory=Counter)
+
+    def add(self, other: "Usage") -> None:
+        """Add the usage of another cell."""
+        for name, amount in vars(other).items():
+            setattr(self, name, getattr(self, name) + amount)
+
+
+@dataclass(frozen=True)
+class Charge:
+    """What one counted run was charged."""
+
+    card: str
+    run_micro: int = 0
+    input_micro: int = 0
+    output_micro: int = 0
+    cached_micro: int = 0
+    reasoning_micro: int = 0
+    bytes_micro: int = 0
+    explicit_micro: int = 0
+
+    @property
+    def credits_micro(self) -> int:
+        """The sum of the components."""
+        return sum(amount for name, amount in vars(self).items() if name != "card")
+
+
+@dataclass
+class Counted:
+    """The outcome: a verdict for each offset, and what was counted."""
+
+    verdicts: dict[int, Verdict] = field(default_factory=dict)
+    cells: dict[CellKey, Usage] = field(default_factory=dict)
+    charges: dict[int, Charge] = field(default_factory=dict)
+    clock_us: int = 0
+
+    @property
+    def ledger(self) -> dict[str, int]:
+        """How many offsets are of each class."""
+        counts = dict.fromkeys(LEDGER_CLASSES, 0)
+        for verdict in self.verdicts.values():
+            counts[ledger_class(verdict)] += 1
+        return counts
+
+
+@dataclass(frozen=True)
+class _Seen:
+    event: Envelope
+    forgotten_at_us: int
+
+
+class Model:
+    """The meter of one partition of the events topic."""
+
+    def __init__(self, rules: Rules, partition: int, clock_us: int = 0) -> None:
+        self._rules = rules
+        self._partition = partition
+        self._seen: dict[tuple[str, str, str], _Seen] = {}
+        self._cards: list[RateCardPublished] = []
+        self.counted = Counted(clock_us=clock_us)
+
+    def publish(self, card: bytes) -> None:
+        """Let a rate card that was accepted price the events from here on."""
+        event = parse_event(card, CATALOG)
+        assert isinstance(event, RateCardPublished)
+        self._cards.append(event)
+
+    def take_gap(self, offset: int, log_start: int = 0) -> None:
+        """Take an offset at which there is no record."""
+        self.counted.verdicts[offset] = Verdict.UNREAD if offset < log_start else Verdict.GAP
+
+    def take(self, record: Record, now_us: int) -> Verdict:
+        """Take one record; `now_us` is the time on the worker's own clock."""
+        self._move_clock(record.log_time_us, now_us)
+        verdict = self._judge(record)
+        self.counted.verdicts[record.offset] = verdict
+        return verdict
+
+    def _move_clock(self, log_time_us: int, now_us: int) -> None:
+        clock_us = self.counted.clock_us
+        if log_time_us <= max(clock_us, now_us) + self._rules.clock_skew_us:
+            self.counted.clock_us = max(clock_us, log_time_us)
+
+    def _judge(self, record: Record) -> Verdict:
+        try:
+            event = parse_event(record.value)
+        except InvalidEvent as error:
+            return error.verdict
+        rules, clock_us = self._rules, self.counted.clock_us
+        team_id: str = event.data.team_id  # type: ignore[attr-defined]
+        if partition_of(team_id, rules.partitions) != self._partition:
+            return Verdict.WRONG_PARTITION
+
+        identity = (team_id, event.source, event.id)
+        seen = self._seen.get(identity)
+        if seen is not None and clock_us < seen.forgotten_at_us:
+            return Verdict.DUPLICATE if _same(seen.event, event) else Verdict.CONFLICT
+
+        time_us = to_us(event.time)
+        if time_us > clock_us + rules.ahead_us:
+            return Verdict.TIME_AHEAD
+        if time_us < clock_us - rules.horizon_us:
+            return Verdict.TOO_LATE
+        if isinstance(event, RunCompleted):
+            charge = self._charge(event)
+            if charge.credits_micro > MAX_CREDITS_MICRO:
+                return Verdict.AMOUNT_TOO_LARGE
+            self._count(record.offset, event, charge)
+
+        end_of_hour_us = (time_us // HOUR_US + 1) * HOUR_US
+        self._seen[identity] = _Seen(event, end_of_hour_us + rules.horizon_us + HOUR_US)
+        return Verdict.COUNTED
+
+    def _count(self, offset: int, event: RunCompleted, charge: Charge) -> None:
+        start_us = to_us(event.time) // MINUTE_US * MINUTE_US
+        late = self.counted.clock_us >= start_us + MINUTE_US + self._rules.grace_us
+        key = (late, start_us // 1_000_000, dimensions_of(event.data))
+        self.counted.cells.setdefault(key, Usage()).add(_usage(event, charge))
+        self.counted.charges[offset] = charge
+
+    def _charge(self, event: RunCompleted) -> Charge:
+        data = event.data
+        if data.credits_micro is not None:
+            return Charge("explicit", explicit_micro=data.credits_micro)
+        in_force = [
+            card
+            for card in self._cards
+            if card.data.name == "default" and card.data.effective_from <= event.time
+        ]
+        if not in_force:
+            return Charge("unpriced")
+        card = max(in_force, key=lambda card: (card.data.effective_from, card.data.version)).data
+        line = _line_for(card.prices, data)
+        if line is None:
+            return Charge("unpriced")
+        return _priced(f"{card.name}@{card.version}", line, data)
+
+
+def run_model(
+    records: Iterable[Record],
+    rules: Rules,
+    partition: int,
+    *,
+    now_us: int,
+    start: int = 0,
+    end: int | None = None,
+    log_start: int = 0,
+    clock_us: int = 0,
+    cards: Mapping[int, Sequence[bytes]] | None = None,
+) -> Counted:
+    """Return what must be counted of one partition's records, in the order of their offsets.
+
+    Offsets from `start` up to `end` (by default one past the last record) at which there is no
+    record are gaps, or unread below `log_start`. `cards` holds the rate cards by the offset of
+    the first event that they may price.
+    """
+    by_offset = {record.offset: record for record in records}
+    if end is None:
+        end = max(by_offset, default=start - 1) + 1
+    published = dict(cards or {})
+    model = Model(rules, partition, clock_us)
+    for offset in range(start, end):
+        for card in published.get(offset, ()):
+            model.publish(card)
+        if offset in by_offset:
+            model.take(by_offset[offset], now_us)
+        else:
+            model.take_gap(offset, log_start)
+    return model.counted
+
+
+def dimensions_of(data: RunCompletedData) -> Dimensions:
+    """Return the dimensions of a run."""
+    return (
+        data.team_id,
+        data.user_id or "",
+        data.project_id or "",
+        data.agent_id or "",
+        data.model or "",
+        data.provider or "",
+        data.feature_id or "",
+        data.product or "",
+        data.operation,
+    )
+
+
+def fold(cells: Mapping[CellKey, Usage], grain_seconds: int) -> dict[CellKey, Usage]:
+    """Return the cells summed into longer windows."""
+    folded: dict[CellKey, Usage] = {}
+    for (late, start, dimensions), usage in cells.items():
+        key = (late, start // grain_seconds * grain_seconds, dimensions)
+        folded.setdefault(key, Usage()).add(usage)
+    return folded
+
+
+def _same(first: Envelope, second: Envelope) -> bool:
+    """Tell whether two events say the same; extension attributes and the like do not matter."""
+    return (first.type, first.time, first.data) == (second.type, second.time, second.data)  # type: ignore[attr-defined]
+
+
+def _usage(event: RunCompleted, charge: Charge) -> Usage:
+    data = event.data
+    duration_us = to_us(data.ended_at or event.time) - to_us(data.started_at)
+    latency_us = duration_us if data.latency_us is None else data.latency_us
+    first_token_us = data.time_to_first_token_us
+    return Usage(
+        runs=1,
+        errors=int(data.status == "failed"),
+        unpriced_runs=int(charge.card == "unpriced"),
+        input_tokens=data.input_tokens,
+        output_tokens=data.output_tokens,
+        cached_tokens=data.cached_tokens,
+        reasoning_tokens=data.reasoning_tokens,
+        credits_micro=charge.credits_micro,
+        duration_us=duration_us,
+        request_bytes=data.request_bytes,
+        response_bytes=data.response_bytes,
+        latency_us=latency_us,
+        first_token_us=first_token_us or 0,
+        latency_sketch=Counter([bucket_of(latency_us)]),
+        first_token_sketch=Counter([] if first_token_us is None else [bucket_of(first_token_us)]),
+    )
+
+
+def _line_for(lines: Sequence[PriceLine], data: RunCompletedData) -> PriceLine | None:
+    """Return the line with the most criteria of those that match, the first of equals."""
+    best: PriceLine | None = None
+    best_criteria = -1
+    for line in lines:
+        if line.agent_type is not None:
+            continue  # the type of an agent is not known here, so such a line never matches
+        criteria = {
+            name: wanted
+            for name in ("operation", "provider", "model", "feature_id")
+            if (wanted := getattr(line, name)) is not None
+        }
+        matches = all(getattr(data, name) == wanted for name, wanted in criteria.items())
+        if matches and len(criteria) > best_criteria:
+            best, best_criteria = line, len(criteria)
+    return best
+
+
+def _priced(label: str, line: PriceLine, data: RunCompletedData) -> Charge:
+    cached_price = line.cached_micro_per_1k
+    reasoning_price = line.reasoning_micro_per_1k
+    if cached_price is None:
+        cached_price = line.input_micro_per_1k
+    if reasoning_price is None:
+        reasoning_price = line.output_micro_per_1k
+    return Charge(
+        label,
+        run_micro=line.run_micro,
+        input_micro=_per_1k(data.input_tokens - data.cached_tokens, line.input_micro_per_1k),
+        output_micro=_per_1k(data.output_tokens - data.reasoning_tokens, line.output_micro_per_1k),
+        cached_micro=_per_1k(data.cached_tokens, cached_price),
+        reasoning_micro=_per_1k(data.reasoning_tokens, reasoning_price),
+        bytes_micro=_per_mb(data.request_bytes, line.request_micro_per_mb)
+        + _per_mb(data.response_bytes, line.response_micro_per_mb),
+    )
+
+
+def _per_1k(tokens: int, price_micro: int) -> int:
+    return (tokens * price_micro + 500) // 1_000
+
+
+def _per_mb(size_bytes: int, price_micro: int) -> int:
+    return (size_bytes * price_micro + 500_000) // 1_000_000
