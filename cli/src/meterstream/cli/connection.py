@@ -2,14 +2,19 @@
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import psutil
 
 from meterstream.cli.errors import Unreachable
 from meterstream.schemas.topics import DEFAULT_PREFIX
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
 
 FILE_NAME: Final = "stack.json"
 DEFAULT_DATA: Final = ".meterstream"
@@ -26,6 +31,37 @@ class ClickHouseAddress:
     database: str = "meterstream"
     secure: bool = False
 
+    @property
+    def url(self) -> str:
+        """The address for clients, without user and password."""
+        return f"{'https' if self.secure else 'http'}://{self.host}:{self.port}"
+
+    def client(self, *, database: str | None = "") -> "Client":
+        """Return a clickhouse-connect client; in the server's own default database for None.
+
+        Raises Unreachable where no ClickHouse answers, or one that is too old.
+        """
+        from clickhouse_connect.driver.exceptions import ClickHouseError
+
+        from meterstream.sinks.client import connect as connect_clickhouse
+        from meterstream.sinks.errors import ClickHouseTooOld
+
+        try:
+            return connect_clickhouse(
+                self.url,
+                user=self.user,
+                password=self.password,
+                database=self.database if database == "" else database,
+            )
+        except ClickHouseTooOld as error:
+            raise Unreachable(str(error)) from error
+        except ClickHouseError as error:
+            reason = str(error).strip().splitlines()[0][:300]
+            raise Unreachable(
+                f"no ClickHouse to work with at {self.url}: {reason}. Start one with `meterstream "
+                "stack`, or set METERSTREAM_CLICKHOUSE_URL, _USER and _PASSWORD"
+            ) from error
+
 
 @dataclass(frozen=True, slots=True)
 class Connection:
@@ -38,11 +74,23 @@ class Connection:
     bootstrap: str
     prefix: str = DEFAULT_PREFIX
     clickhouse: ClickHouseAddress = field(default_factory=ClickHouseAddress)
-    from_stack: bool = False
+    reader: ClickHouseAddress | None = None
+    security: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def kafka(self) -> dict[str, str]:
         """Return the Kafka client's settings for this broker."""
-        return {"bootstrap.servers": self.bootstrap}
+        return {**self.security, "bootstrap.servers": self.bootstrap}
+
+    def environment(self) -> dict[str, str]:
+        """Return what a service reads to work in the same place."""
+        return {
+            "METERSTREAM_KAFKA_BOOTSTRAP": self.bootstrap,
+            "METERSTREAM_TOPIC_PREFIX": self.prefix,
+            "METERSTREAM_CLICKHOUSE_URL": self.clickhouse.url,
+            "METERSTREAM_CLICKHOUSE_USER": self.clickhouse.user,
+            "METERSTREAM_CLICKHOUSE_PASSWORD": self.clickhouse.password,
+            "METERSTREAM_CLICKHOUSE_DATABASE": self.clickhouse.database,
+        }
 
     def topic(self, name: str) -> str:
         """Return the full name of one of our topics."""
@@ -60,10 +108,9 @@ def connect(given: Path | None) -> Connection:
     Raises Unreachable where there is neither a running stack nor an address.
     """
     data = data_directory(given)
-    bootstrap = os.environ.get("METERSTREAM_KAFKA_BOOTSTRAP")
     file = data / FILE_NAME
-    if given is None and bootstrap:
-        return _from_environment(data, bootstrap)
+    if given is None and os.environ.get("METERSTREAM_KAFKA_BOOTSTRAP"):
+        return _from_environment(data)
     if file.exists():
         return _from_file(data, file)
     raise Unreachable(
@@ -72,23 +119,32 @@ def connect(given: Path | None) -> Connection:
     )
 
 
-def _from_environment(data: Path, bootstrap: str) -> Connection:
+def _from_environment(data: Path) -> Connection:
+    from meterstream.streams.settings import KafkaSettings, SettingsInvalid, load
+
+    try:
+        kafka = load(KafkaSettings)
+    except SettingsInvalid as error:
+        raise Unreachable(str(error)) from error
     get = os.environ.get
     default = ClickHouseAddress()
-    port = get("METERSTREAM_CLICKHOUSE_PORT", str(default.port))
-    if not port.isdigit():
-        raise Unreachable(f"METERSTREAM_CLICKHOUSE_PORT is {port!r}, which is no port")
+    url = urlsplit(get("METERSTREAM_CLICKHOUSE_URL", default.url))
+    try:
+        port = url.port or (8443 if url.scheme == "https" else 8123)
+    except ValueError as error:
+        raise Unreachable(f"METERSTREAM_CLICKHOUSE_URL: {error}") from error
     return Connection(
         data=data,
-        bootstrap=bootstrap,
-        prefix=get("METERSTREAM_TOPIC_PREFIX", DEFAULT_PREFIX),
+        bootstrap=kafka.kafka_bootstrap,
+        prefix=kafka.topic_prefix,
+        security={name: str(value) for name, value in kafka.client().items()},
         clickhouse=ClickHouseAddress(
-            host=get("METERSTREAM_CLICKHOUSE_HOST", default.host),
-            port=int(port),
+            host=url.hostname or default.host,
+            port=port,
             user=get("METERSTREAM_CLICKHOUSE_USER", default.user),
             password=get("METERSTREAM_CLICKHOUSE_PASSWORD", default.password),
             database=get("METERSTREAM_CLICKHOUSE_DATABASE", default.database),
-            secure=get("METERSTREAM_CLICKHOUSE_SECURE", "") in {"1", "true", "yes"},
+            secure=url.scheme == "https",
         ),
     )
 
@@ -102,15 +158,14 @@ def _from_file(data: Path, file: Path) -> Connection:
             bootstrap=str(stack["kafka"]["bootstrap"]),
             prefix=str(stack["kafka"]["prefix"]),
             clickhouse=ClickHouseAddress(**stack["clickhouse"]),
-            from_stack=True,
+            reader=ClickHouseAddress(**stack["reader"]),
         )
     except OSError as error:
         raise Unreachable(f"{file} cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise Unreachable(f"{file} is no connection file of a stack ({error})") from error
-    if not psutil.pid_exists(pid):
+    if pid <= 0 or not psutil.pid_exists(pid):
         raise Unreachable(
-            f"the stack in {data} has ended (process {pid} is gone): start it again with "
-            f"`meterstream stack --data {data}`"
+            f"the stack in {data} has ended: start it again with `meterstream stack --data {data}`"
         )
     return connection

@@ -63,7 +63,7 @@ def cli(debug: bool) -> None:
 
     Commands find the stack by its directory: --data, METERSTREAM_DATA, or ./.meterstream.
     Without a stack of your own they take METERSTREAM_KAFKA_BOOTSTRAP and
-    METERSTREAM_CLICKHOUSE_HOST, _PORT, _USER, _PASSWORD and _DATABASE.
+    METERSTREAM_CLICKHOUSE_URL, _USER, _PASSWORD and _DATABASE.
 
     \b
     Exit codes: 0 all is well, 1 a check failed, 2 wrong usage,

@@ -1,0 +1,1 @@
+"""The embedded stack: Kafka, ClickHouse and all services on this machine, started and watched."""
