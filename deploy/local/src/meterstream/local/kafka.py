@@ -32,6 +32,8 @@ class KafkaBroker:
     again. The broker ends when the process that started it does.
     """
 
+    name = "kafka"
+
     def __init__(
         self,
         data_dir: Path,
@@ -127,6 +129,10 @@ class KafkaBroker:
             raise
         return self
 
+    def restart(self) -> Self:
+        """Start again after a failure."""
+        return self.start()
+
     def stop(self) -> None:
         """Stop in order (SIGTERM), or with SIGKILL when the deadline is over."""
         if self._process is not None:
@@ -136,6 +142,11 @@ class KafkaBroker:
         """End the broker with SIGKILL, as a crash would."""
         if self._process is not None:
             self._process.kill()
+
+    def describe_failure(self, what: str) -> str:
+        """Say what happened, with the broker's last log lines."""
+        message = self._process.describe_failure(what) if self._process else f"Kafka {what}"
+        return self._with_own_log(message)
 
     def __enter__(self) -> Self:
         return self if self.running else self.start()

@@ -26,6 +26,8 @@ class ClickHouseServer:
     The server ends when the process that started it does.
     """
 
+    name = "clickhouse"
+
     def __init__(
         self,
         data_dir: Path,
@@ -106,6 +108,10 @@ class ClickHouseServer:
             raise
         return self
 
+    def restart(self) -> Self:
+        """Start again after a failure."""
+        return self.start()
+
     def stop(self) -> None:
         """Stop in order (SIGTERM), or with SIGKILL when the deadline is over."""
         if self._process is not None:
@@ -115,6 +121,10 @@ class ClickHouseServer:
         """End the server with SIGKILL, as a crash would."""
         if self._process is not None:
             self._process.kill()
+
+    def describe_failure(self, what: str) -> str:
+        """Say what happened, with the server's last log lines."""
+        return self._process.describe_failure(what) if self._process else f"ClickHouse {what}"
 
     def client(self, *, database: str = "default") -> "Client":
         """Return a clickhouse-connect client for the user who may do everything."""
