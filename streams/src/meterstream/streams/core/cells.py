@@ -54,6 +54,8 @@ class CellValues:
     sums: NDArray[np.int64]
     latency: Sequence[Sketch]
     first_token: Sequence[Sketch]
+    slots: Sequence[int] | None = None
+    """Where the open cells keep them, -1 for new ones; None where that is not known."""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -145,21 +147,29 @@ class OpenCells:
             _add_counts(
                 [first_token[s].copy() if s >= 0 else {} for s in slots], folded.first_token
             ),
+            slots,
         )
 
     def apply(self, values: CellValues) -> None:
-        """Put absolute values in the place of what was there."""
+        """Put absolute values in the place of what was there.
+
+        Values that `merge` gave must be applied before any others are.
+        """
         if not len(values):
             return
-        slots = np.empty(len(values), np.int64)
-        for i, key in enumerate(values.keys):
-            slot = self._slot.get(key)
-            if slot is None:
-                slot = self._new_slot(key)
-            slots[i] = slot
-            self._latency[slot] = values.latency[i]
-            self._first_token[slot] = values.first_token[i]
-        self._sums[slots] = values.sums
+        find = self._slot.get
+        known = values.slots or [find(key, -1) for key in values.keys]
+        slots = [
+            slot if slot >= 0 else self._new_slot(key)
+            for slot, key in zip(known, values.keys, strict=True)
+        ]
+        latency, first_token = self._latency, self._first_token
+        for slot, latencies, first_tokens in zip(
+            slots, values.latency, values.first_token, strict=True
+        ):
+            latency[slot] = latencies
+            first_token[slot] = first_tokens
+        self._sums[np.array(slots, np.int64)] = values.sums
 
     def close(self, clock_us: int, grace_us: int) -> int:
         """Drop the cells whose minute ended `grace_us` or longer before the clock."""

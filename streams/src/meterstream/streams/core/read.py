@@ -59,6 +59,8 @@ def read_batch(
     at: list[int] = []
     refused: list[tuple[int, Verdict, str]] = []
     look_closely = _needs_a_closer_look(values)
+    here: set[str] = set()
+    elsewhere: set[str] = set()
     for i, value in enumerate(values):
         try:
             if i in quarantined:
@@ -68,8 +70,14 @@ def read_batch(
             event = decode_event(value)
             if look_closely and value is not None:
                 _look_closely(value, event)
-            if partition_of_team(event.data.team_id) != partition:
-                raise Refused(Verdict.WRONG_PARTITION, "data.team_id: belongs to another partition")
+            team_id = event.data.team_id
+            if team_id not in here:
+                if team_id in elsewhere or partition_of_team(team_id) != partition:
+                    elsewhere.add(team_id)
+                    raise Refused(
+                        Verdict.WRONG_PARTITION, "data.team_id: belongs to another partition"
+                    )
+                here.add(team_id)
         except Refused as error:
             refused.append((i, error.verdict, error.detail))
             continue
