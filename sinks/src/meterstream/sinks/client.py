@@ -85,7 +85,7 @@ def connect(
 
 def require_version(client: Client) -> None:
     """Raise ClickHouseTooOld if the server is older than the oldest tested release."""
-    found = tuple(int(number) for number in re.findall(r"\d+", client.server_version)[:2])
+    found = tuple(int(number) for number in re.findall(r"\d+", str(client.server_version))[:2])
     if found < OLDEST_TESTED:
         oldest = ".".join(str(number) for number in OLDEST_TESTED)
         raise ClickHouseTooOld(

@@ -92,7 +92,8 @@ def _take(client: Client, database: str, on_cluster: str, token: str, lease_s: i
 
 def _holder(client: Client, database: str) -> dict[str, str] | None:
     found = client.query(
-        "SELECT comment FROM system.tables WHERE database = {database:String} AND name = {name:String}",
+        "SELECT comment FROM system.tables"
+        " WHERE database = {database:String} AND name = {name:String}",
         parameters={"database": database, "name": LOCK_TABLE},
     ).result_rows
     if not found:

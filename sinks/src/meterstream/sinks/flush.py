@@ -1,0 +1,168 @@
+"""The flush: pending records become rows in ClickHouse, in an order that is right at every kill."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+from uuid import UUID
+
+import pyarrow as pa
+
+from meterstream.schemas.journal import Link
+
+from .batch import make_batch
+from .closing import Closing
+from .positions import CELLS, Position, positions_table
+from .state import Lineage, PartitionState
+from .store import Refused, Store
+
+Commit = Callable[[Mapping[int, Link]], None]
+"""Commits the links by partition: the place from which the next reader goes on."""
+
+
+def flush(
+    partitions: Sequence[PartitionState],
+    store: Store,
+    commit: Commit,
+    *,
+    grace_us: int,
+    now_us: int,
+) -> int:
+    """Store what is pending in `partitions` and return the number of rows sent.
+
+    Any step may fail, or the process die in it: the same records come again, from here or from the
+    committed links, and every row takes its own place once more. Only after the last step the
+    pending records are dropped.
+    """
+    partitions = [state for state in partitions if state.pending]
+    batch = make_batch([one for state in partitions for one in state.pending], now_us)
+    sent = 0
+
+    def insert(target: str, table: pa.Table | None) -> list[Refused]:
+        nonlocal sent
+        if table is None:
+            return []
+        sent += table.num_rows
+        return store.insert(target, table)
+
+    # 1. A watermark for each new lineage, before its first row: the views take the earliest
+    #    watermark for the place where minutes begin to matter.
+    insert("watermarks", _first_watermarks(partitions, now_us))
+
+    # 2. Minutes, of each cell its newest row, and the late ones beside them. Before all else,
+    #    because coarse rows are computed from them.
+    for refused in insert("usage_minutes", batch.minutes):
+        _hold(partitions, refused)
+    insert("usage_minutes", batch.late_minutes)
+
+    # 3. Late rows of the coarse grains. Before the watermark, because once a window is read from
+    #    coarse rows, its late minutes are not looked at any more.
+    insert("usage_quarters", batch.late_quarters)
+    insert("usage_days", batch.late_days)
+
+    # 4. Coarse rows of the windows that have closed. After all minutes of this flush, which may
+    #    be the windows' last; the clock lets none change afterwards. A refused minute (step 2)
+    #    keeps its windows open.
+    closings = {id(state): list(state.closings(grace_us)) for state in partitions}
+    for state in partitions:
+        for closing in closings[id(state)]:
+            store.close(closing)
+
+    # 5. The watermarks. After the coarse rows, because from now on views read those.
+    insert(
+        "watermarks", _watermarks([c for state in partitions for c in closings[id(state)]], now_us)
+    )
+
+    # 6. Charges, and
+    # 7. sessions: no number depends on them here, so usage comes first.
+    insert("charges", batch.charges)
+    insert("sessions", batch.sessions)
+
+    # 8. The ledger. After everything that it vouches for.
+    insert("ledger", batch.ledger)
+
+    # 9. The positions. Last of all rows: they say that everything before is there, also where the
+    #    committed links are lost or ahead of a database that was restored.
+    links = {state.partition: state.link for state in partitions if state.link is not None}
+    insert(
+        "positions",
+        positions_table(
+            [
+                Position(CELLS, state.partition, state.link, state.pending[-1].record.version)
+                for state in partitions
+                if state.link is not None
+            ],
+            now_us,
+        ),
+    )
+
+    # 10. The links. Only now may a restart begin after these records.
+    commit(links)
+    for state in partitions:
+        state.stored(closings[id(state)])
+    return sent
+
+
+def _first_watermarks(partitions: Sequence[PartitionState], now_us: int) -> pa.Table | None:
+    """Return the watermarks of lineages that have none, at the version 0 that any other beats."""
+    return _watermarks(
+        [
+            Closing(
+                lineage.events_topic_id,
+                lineage.generation,
+                state.partition,
+                was=watermark.closed,
+                now=watermark.closed,
+                clock_us=0,
+                journal_position=0,
+                version=0,
+            )
+            for state in partitions
+            for lineage, watermark in state.watermarks.items()
+            if watermark.is_new
+        ],
+        now_us,
+    )
+
+
+def _watermarks(closings: Sequence[Closing], now_us: int) -> pa.Table | None:
+    if not closings:
+        return None
+    return pa.Table.from_pylist(
+        [
+            {
+                "events_topic_id": closing.events_topic_id.bytes,
+                "generation": closing.generation,
+                "partition": closing.partition,
+                "clock": closing.clock_us,
+                "quarter_closed_until": closing.now.quarter_s,
+                "day_closed_until": closing.now.day_s,
+                "journal_position": closing.journal_position,
+                "updated_at": now_us,
+                "version": closing.version,
+            }
+            for closing in closings
+        ],
+        _WATERMARK_SCHEMA,
+    )
+
+
+def _hold(partitions: Sequence[PartitionState], refused: Refused) -> None:
+    row = refused.row
+    lineage = Lineage(UUID(bytes=row["events_topic_id"]), int(row["generation"]))  # type: ignore[arg-type, call-overload]
+    for state in partitions:
+        if state.partition == row["partition"]:
+            state.hold(lineage, int(row["window_start"].timestamp()))  # type: ignore[attr-defined]
+
+
+_WATERMARK_SCHEMA: Final = pa.schema(
+    [
+        ("events_topic_id", pa.binary(16)),
+        ("generation", pa.uint32()),
+        ("partition", pa.uint16()),
+        ("clock", pa.timestamp("us", "UTC")),
+        ("quarter_closed_until", pa.timestamp("s", "UTC")),
+        ("day_closed_until", pa.timestamp("s", "UTC")),
+        ("journal_position", pa.int64()),
+        ("updated_at", pa.timestamp("us", "UTC")),
+        ("version", pa.uint64()),
+    ]
+)

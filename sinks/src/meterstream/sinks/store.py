@@ -1,0 +1,133 @@
+"""Inserts into ClickHouse. A row that is refused is found, set aside and counted; others land."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import pyarrow as pa
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import DatabaseError
+
+from .client import CLUSTER_SETTINGS, WRITE_SETTINGS, is_row_fault
+from .closing import Closing, close_windows
+from .errors import RowsRefused
+
+MAX_REFUSED_ROWS: Final = 100
+"""Of one insert. More than that, and it is the table that is wrong, not the rows."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A row that ClickHouse did not take, and what it said."""
+
+    target: str
+    row: dict[str, object]
+    error: str
+
+
+class Store(Protocol):
+    """Where a flush puts rows. Every call may be made again: rows are idempotent."""
+
+    def insert(self, target: str, table: pa.Table) -> list[Refused]:
+        """Store the rows of `table`; return those that were refused and quarantined."""
+        ...
+
+    def close(self, closing: Closing) -> None:
+        """Compute the on-time coarse rows of the windows that `closing` closes."""
+        ...
+
+
+class ClickHouseStore:
+    """The store that is ClickHouse. It belongs to one thread."""
+
+    def __init__(
+        self, client: Client, now_us: Callable[[], int], *, on_cluster: bool = False
+    ) -> None:
+        self._client = client
+        self._now_us = now_us
+        self._settings = {**WRITE_SETTINGS, **(CLUSTER_SETTINGS if on_cluster else {})}
+
+    def insert(self, target: str, table: pa.Table) -> list[Refused]:
+        """Store the rows of `table`; return those that were refused and quarantined.
+
+        Raises the driver's errors if the server is at fault, RowsRefused if it refuses more than
+        MAX_REFUSED_ROWS rows.
+        """
+        refused: list[Refused] = []
+        self._insert_part(target, table, refused)
+        if refused:
+            self._client.insert_arrow(
+                "quarantine", _quarantine_table(refused, self._now_us()), settings=self._settings
+            )
+            for one in refused:
+                log.error("%s refused a row, now in quarantine: %s", target, one.error)
+        return refused
+
+    def close(self, closing: Closing) -> None:
+        """Compute the on-time coarse rows of the windows that `closing` closes."""
+        close_windows(self._client, closing)
+
+    def _insert_part(self, target: str, part: pa.Table, refused: list[Refused]) -> None:
+        """Insert `part`; where it is refused, halve it until the refused rows are found."""
+        try:
+            self._client.insert_arrow(target, part, settings=self._settings)
+        except DatabaseError as error:
+            if not is_row_fault(error):
+                raise
+            if part.num_rows == 1:
+                refused.append(Refused(target, part.to_pylist()[0], str(error)))
+                if len(refused) > MAX_REFUSED_ROWS:
+                    raise RowsRefused(
+                        f"ClickHouse refuses more than {MAX_REFUSED_ROWS} rows of one insert into"
+                        f" {target}; look at the table's constraints and columns. It says: {error}"
+                    ) from error
+                return
+            half = part.num_rows // 2
+            self._insert_part(target, part.slice(0, half), refused)
+            self._insert_part(target, part.slice(half), refused)
+
+
+def _quarantine_table(refused: list[Refused], now_us: int) -> pa.Table:
+    rows = []
+    for one in refused:
+        text = json.dumps(one.row, default=_as_json, sort_keys=True)
+        rows.append(
+            {
+                "target": one.target,
+                **{name: one.row.get(name, 0) for name in ("generation", "partition", "version")},
+                "events_topic_id": one.row.get("events_topic_id", bytes(16)),
+                "window_start": one.row.get("window_start", 0),
+                "row_hash": int.from_bytes(
+                    hashlib.blake2b(text.encode(), digest_size=8).digest(), "big"
+                ),
+                "row_json": text,
+                "error": one.error,
+                "quarantined_at": now_us,
+            }
+        )
+    return pa.Table.from_pylist(rows, _QUARANTINE_SCHEMA)
+
+
+def _as_json(value: object) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+_QUARANTINE_SCHEMA: Final = pa.schema(
+    [
+        ("target", pa.string()),
+        ("events_topic_id", pa.binary(16)),
+        ("generation", pa.uint32()),
+        ("partition", pa.uint16()),
+        ("window_start", pa.timestamp("s", "UTC")),
+        ("row_hash", pa.uint64()),
+        ("row_json", pa.string()),
+        ("error", pa.string()),
+        ("quarantined_at", pa.timestamp("us", "UTC")),
+        ("version", pa.uint64()),
+    ]
+)
