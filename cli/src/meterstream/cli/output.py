@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import click
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -27,9 +28,16 @@ def print_json(value: object) -> None:
 
 
 def print_table(
-    columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str | None = None
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    *,
+    title: str | None = None,
+    left: int = 1,
 ) -> None:
-    """Print rows as a table: drawn on a terminal, in tab-separated lines elsewhere."""
+    """Print rows as a table: drawn on a terminal, in tab-separated lines elsewhere.
+
+    The first `left` columns are texts; further ones are aligned right where they hold numbers.
+    """
     if not sys.stdout.isatty():
         if title:
             click.echo(title)
@@ -37,10 +45,10 @@ def print_table(
             click.echo("\t".join(_text(cell) for cell in row))
         return
     numeric = [
-        bool(rows) and all(isinstance(row[at], int | float | None) for row in rows)
+        at >= left and all(_text(row[at])[-1:].isdigit() or row[at] in {None, "-"} for row in rows)
         for at in range(len(columns))
     ]
-    table = Table(title=title, title_justify="left", header_style="bold")
+    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD)
     for name, right in zip(columns, numeric, strict=True):
         table.add_column(name, justify="right" if right else "left", no_wrap=right)
     for row in rows:

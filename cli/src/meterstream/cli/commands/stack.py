@@ -9,7 +9,6 @@ import click
 from meterstream.cli.connection import FILE_NAME, data_directory
 from meterstream.cli.options import data_option
 from meterstream.cli.output import note
-from meterstream.cli.signals import interrupted_once
 
 if TYPE_CHECKING:
     from meterstream.cli.stack.embedded import Stack
@@ -57,7 +56,7 @@ def stack(
         clickhouse_port=clickhouse_port,
         say=note,
     )
-    with contextlib.suppress(KeyboardInterrupt), interrupted_once(), running:
+    with contextlib.suppress(KeyboardInterrupt), running:
         _show(running)
         running.watch()
 

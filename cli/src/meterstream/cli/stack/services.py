@@ -1,17 +1,14 @@
 """The services of a stack, as processes of this command."""
 
-import http.client
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from meterstream.local.ports import LOOPBACK
-from meterstream.local.process import ManagedProcess
+from meterstream.local.ports import LOOPBACK, free_ports
+from meterstream.local.service import Service
 
-READY_TIMEOUT_S: Final = 90.0
+START_TIMEOUT_S: Final = 90.0
 STOP_TIMEOUT_S: Final = 30.0
-ASK_TIMEOUT_S: Final = 2.0
 
 METRICS_PORT_VARIABLES: Final = {
     "meter": "METERSTREAM_METER_METRICS_PORT",
@@ -21,45 +18,28 @@ METRICS_PORT_VARIABLES: Final = {
 """The services, and the variable that each reads the port of its /metrics and /readyz from."""
 
 
-@dataclass(frozen=True, slots=True)
-class Service:
-    """One process of a service. Several may run the same command."""
+def plan(meters: int, environment: dict[str, str], log: Path) -> list[Service]:
+    """Return the services of a stack with so many meters, in the order they are started in.
 
-    name: str
-    command: str
-    port: int
-
-    @property
-    def url(self) -> str:
-        """Where its metrics and its readiness are served."""
-        return f"http://{LOOPBACK}:{self.port}"
-
-    def process(self, environment: dict[str, str], log: Path) -> ManagedProcess:
-        """Return the process, not started yet."""
-        return ManagedProcess(
-            self.name,
-            [sys.executable, "-m", "meterstream.cli", self.command],
-            log_path=log / f"{self.name}.log",
-            env=environment | {METRICS_PORT_VARIABLES[self.command]: str(self.port)},
-            grace_s=STOP_TIMEOUT_S,
-        )
-
-    def ready(self) -> bool:
-        """Ask the service whether it does its work."""
-        connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=ASK_TIMEOUT_S)
-        try:
-            connection.request("GET", "/readyz")
-            return connection.getresponse().status == http.HTTPStatus.OK
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
-
-
-def plan(meters: int, ports: tuple[int, ...]) -> list[Service]:
-    """Return the services of a stack with so many meters, in the order they are stopped in."""
-    names = [("meter" if meters == 1 else f"meter-{n + 1}", "meter") for n in range(meters)]
-    names += [("publisher", "publisher"), ("sink", "sink")]
+    They are stopped in the opposite order: the meters first, so that the others still see what
+    the meters decided.
+    """
+    names = [("sink", "sink"), ("publisher", "publisher")]
+    names += [("meter" if meters == 1 else f"meter-{n + 1}", "meter") for n in range(meters)]
     return [
-        Service(name, command, port) for (name, command), port in zip(names, ports, strict=True)
+        Service(
+            name,
+            [sys.executable, "-m", "meterstream.cli", command],
+            log / f"{name}.log",
+            ready=f"http://{LOOPBACK}:{port}/readyz",
+            env=environment | {METRICS_PORT_VARIABLES[command]: str(port)},
+            start_timeout_s=START_TIMEOUT_S,
+            stop_timeout_s=STOP_TIMEOUT_S,
+        )
+        for (name, command), port in zip(names, free_ports(len(names)), strict=True)
     ]
+
+
+def address(service: Service) -> str:
+    """Return where a service serves /metrics, /healthz and /readyz."""
+    return str(service.ready).removesuffix("/readyz")
