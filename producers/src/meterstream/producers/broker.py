@@ -73,7 +73,7 @@ def make_producer(settings: PublisherSettings, on_error: Callable[[KafkaError], 
         "client.id": settings.name,
         "log_level": 0,  # what matters arrives through error_cb, and is logged once
         **settings.kafka,
-        "bootstrap.servers": settings.bootstrap_servers,
+        "bootstrap.servers": settings.kafka_bootstrap,
         "enable.idempotence": True,
         "acks": "all",
         "partitioner": "murmur2_random",
@@ -98,7 +98,7 @@ def is_purged(error: KafkaError) -> bool:
 
 def explain(error: KafkaError, settings: PublisherSettings) -> BrokerProblem:
     """Return what `error` means, and what to do about it."""
-    where = settings.bootstrap_servers
+    where = settings.kafka_bootstrap
     code = error.code()
     said = error.str()
     waits = "accepted events wait in the spool"
@@ -115,7 +115,7 @@ def explain(error: KafkaError, settings: PublisherSettings) -> BrokerProblem:
     if code in _NO_TOPIC:
         return UnknownTopic(
             f"{where} has no topic {settings.topic}: create it with `meterstream topics`, or"
-            f" set topic; {waits}"
+            f" set topic_prefix; {waits}"
         )
     if code in {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE}:
         return BrokerUnreachable(f"{where} does not answer: {said}; {waits}")

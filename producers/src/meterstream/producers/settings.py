@@ -22,7 +22,7 @@ Durability = Literal["queued", "written", "synced"]
 
 _MIB: Final = 1 << 20
 _ENVIRONMENT: Final = "METERSTREAM_"
-_KAFKA: Final = "KAFKA_"
+_KAFKA: Final = "kafka_"
 
 _GUARANTEES: Final = frozenset(
     {
@@ -54,14 +54,17 @@ class PublisherSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    bootstrap_servers: Annotated[str, Field(min_length=1)]
+    kafka_bootstrap: Annotated[str, Field(min_length=3)]
     """Brokers to begin with: `host:port`, separated by commas."""
     spool_dir: Path
     """Where accepted events wait. One directory a service, on a disk that outlives the process;
     its processes share it, each with a slot of its own."""
     source: SourceUri | None = None
     """The CloudEvents source of events that name none, such as `/services/chat`."""
-    topic: Annotated[str, Field(min_length=1, max_length=249)] = DEFAULT_PREFIX + EVENTS
+    topic_prefix: Annotated[str, Field(max_length=100, pattern=r"^[A-Za-z0-9._-]*$")] = (
+        DEFAULT_PREFIX
+    )
+    """What the names of all topics begin with."""
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = "meterstream"
     """Names this publisher in metrics, logs and to the broker."""
 
@@ -85,6 +88,11 @@ class PublisherSettings(BaseModel):
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "lz4"
     kafka: Annotated[Mapping[str, str | int | bool], Field(repr=False)] = {}
     """Further settings of librdkafka: TLS, SASL and the like."""
+
+    @property
+    def topic(self) -> str:
+        """The topic that events go to."""
+        return self.topic_prefix + EVENTS
 
     @field_validator("kafka")
     @classmethod
@@ -116,8 +124,9 @@ class PublisherSettings(BaseModel):
         """Return settings from `METERSTREAM_*`; `values` given here win.
 
         `METERSTREAM_SPOOL_DIR` sets `spool_dir`, and so on for each field;
-        `METERSTREAM_KAFKA_SASL_USERNAME` sets librdkafka's `sasl.username`. Variables of other
-        Meterstream services are left alone.
+        `METERSTREAM_KAFKA_SASL_USERNAME` sets librdkafka's `sasl.username`, and
+        `METERSTREAM_KAFKA_SSL_CA_FILE` its `ssl.ca.location`. The names are those of the other
+        Meterstream services, and variables that only they know are left alone.
         """
         environment = os.environ if environment is None else environment
         found: dict[str, object] = {}
@@ -125,11 +134,14 @@ class PublisherSettings(BaseModel):
         for variable, value in environment.items():
             if not variable.startswith(_ENVIRONMENT):
                 continue
-            rest = variable.removeprefix(_ENVIRONMENT)
-            if rest.startswith(_KAFKA):
-                kafka[rest.removeprefix(_KAFKA).lower().replace("_", ".")] = value
-            elif rest.lower() in cls.model_fields and rest.lower() != "kafka":
-                found[rest.lower()] = value
+            name = variable.removeprefix(_ENVIRONMENT).lower()
+            if name in cls.model_fields and name != "kafka":
+                found[name] = value
+            elif name.startswith(_KAFKA):
+                setting = name.removeprefix(_KAFKA).replace("_", ".")
+                if setting.startswith("ssl.") and setting.endswith(".file"):
+                    setting = setting.removesuffix("file") + "location"
+                kafka[setting] = value
         if kafka:
             found["kafka"] = kafka
         return cls.make(**(found | values))
