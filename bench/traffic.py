@@ -64,7 +64,11 @@ def events(
             continue
         user = rng.randrange(shape.users)
         team = f"team-{user % shape.teams:03d}"
-        agent = rng.randrange(shape.agents) if shape.hard else (user * 7 + rng.randrange(2)) % shape.agents
+        agent = (
+            rng.randrange(shape.agents)
+            if shape.hard
+            else (user * 7 + rng.randrange(2)) % shape.agents
+        )
         model = rng.randrange(shape.models) if shape.hard else agent % shape.models
         tokens_in, tokens_out = rng.randrange(50, 4_000), rng.randrange(10, 1_300)
         latency_us = int(rng.lognormvariate(6.5, 0.8) * 1_000)
@@ -144,9 +148,7 @@ def publish(
         callback = failed if acknowledged is None else report(time.time())
         while True:
             try:
-                producer.produce(
-                    topic, value, key=team, partition=home, on_delivery=callback
-                )
+                producer.produce(topic, value, key=team, partition=home, on_delivery=callback)
                 break
             except BufferError:
                 producer.poll(0.05)

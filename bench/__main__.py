@@ -1,0 +1,71 @@
+"""`python -m bench`: measures, prints what it found on which machine, and writes JSON."""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from . import throughput
+from .machine import describe_machine, spread
+
+Section = Callable[[argparse.Namespace, Path], dict[str, Any]]
+
+
+def say(text: str) -> None:
+    """Tell on standard error what is going on."""
+    print(f"  {text}", file=sys.stderr, flush=True)
+
+
+def _throughput(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for hard in (False, True):
+        count = options.events if not hard else options.hard_events
+        runs = [
+            throughput.measure(scratch / f"run-{n}", count, hard=hard, audit=n == 0, say=say)
+            for n in range(options.runs)
+        ]
+        name = "hard" if hard else "easy"
+        found[name] = {
+            "events_per_second": spread([run["events_per_second"] for run in runs]),
+            "cpu_us_per_event": spread([run["cpu_us_per_event"] for run in runs], 2),
+            "runs": runs,
+        }
+    return found
+
+
+SECTIONS: dict[str, Section] = {"throughput": _throughput}
+
+
+def main() -> int:
+    """Run the benchmarks that are asked for; 0 when all were measured."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}")
+    parser.add_argument("--events", type=int, default=5_000_000)
+    parser.add_argument("--hard-events", type=int, default=1_000_000)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path("build/bench.json"))
+    options = parser.parse_args()
+    if unknown := set(options.sections) - SECTIONS.keys():
+        parser.error(f"no such section: {', '.join(sorted(unknown))}")
+    report: dict[str, Any] = {
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": describe_machine(),
+    }
+    with tempfile.TemporaryDirectory(prefix="meterstream-bench-") as scratch:
+        for name, section in SECTIONS.items():
+            if not options.sections or name in options.sections:
+                say(f"measuring {name}")
+                report[name] = section(options, Path(scratch))
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(report, indent=2) + "\n")
+    print(json.dumps(report, indent=2))
+    say(f"written to {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
