@@ -1,6 +1,7 @@
 """The producer SDK: publish usage events without blocking, and without losing any."""
 
 from .aio import AsyncEventPublisher, AsyncPublisher
+from .aiometer import AsyncMeter
 from .delivery import AsyncDelivery, Delivery
 from .encode import Event
 from .exceptions import (
@@ -27,13 +28,18 @@ from .exceptions import (
     SpoolUnusable,
     UnknownTopic,
 )
+from .ids import new_id
+from .meter import Meter
 from .publisher import EventPublisher, Publisher
-from .settings import PublisherSettings
+from .run import Run
+from .session import Session
+from .settings import Durability, PublisherSettings
 from .ticket import DeliveryState
 
 __all__ = [
     "AsyncDelivery",
     "AsyncEventPublisher",
+    "AsyncMeter",
     "AsyncPublisher",
     "AuthenticationFailed",
     "BrokerProblem",
@@ -42,12 +48,14 @@ __all__ = [
     "DeliveryProblem",
     "DeliveryState",
     "DeliveryTimeout",
+    "Durability",
     "Event",
     "EventPublisher",
     "EventRefused",
     "EventTooLarge",
     "InvalidEvent",
     "InvalidSettings",
+    "Meter",
     "NotAccepted",
     "NotAuthorised",
     "ProducerError",
@@ -58,9 +66,12 @@ __all__ = [
     "PublisherSettings",
     "QueueFull",
     "RecordingError",
+    "Run",
+    "Session",
     "SpoolFailed",
     "SpoolFull",
     "SpoolTooOld",
     "SpoolUnusable",
     "UnknownTopic",
+    "new_id",
 ]

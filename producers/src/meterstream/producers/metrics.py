@@ -86,3 +86,26 @@ class PublisherMetrics:
     def problem(self, kind: str) -> None:
         """Count a problem with the broker or the spool: `kind` is the error's class."""
         self._families.problems.labels(self._name, kind).inc()
+
+
+_METER_ERRORS: Final[WeakKeyDictionary[CollectorRegistry, Counter]] = WeakKeyDictionary()
+
+
+class MeterMetrics:
+    """The metrics of the `Meter` facade."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        registry = REGISTRY if registry is None else registry
+        counter = _METER_ERRORS.get(registry)
+        if counter is None:
+            counter = _METER_ERRORS[registry] = Counter(
+                "meterstream_meter_errors",
+                "Errors while metering a run or session that were kept from the caller, by kind.",
+                ("kind",),
+                registry=registry,
+            )
+        self._errors: Final = counter
+
+    def error(self, kind: str) -> None:
+        """Count an error: `kind` is its class."""
+        self._errors.labels(kind).inc()

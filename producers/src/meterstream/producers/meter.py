@@ -1,0 +1,89 @@
+"""The facade for services: `with meter.run(...) as run`, `with meter.session(...)`."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, Unpack
+
+from prometheus_client import CollectorRegistry
+
+from .guard import Guard
+from .heartbeats import Heartbeats
+from .problems import ErrorCallback
+from .publisher import EventPublisher
+from .run import Run, RunAbout
+from .session import HEARTBEAT_S, Session, SessionAbout
+
+
+class Meter:
+    """Measures runs and sessions, and publishes them.
+
+    Metering never breaks a request: whatever goes wrong in recording or publishing is counted
+    (`meterstream_meter_errors_total`), logged once per kind and handed to `on_error`, and not
+    raised inside the block, unless `raise_errors` is set, for development and tests. Exceptions
+    of the block itself always go on to the caller.
+
+    `source` is the CloudEvents source of all events, such as `/services/chat`; `emit_started`
+    publishes a `run.started` for each run as well. One meter serves all threads.
+    """
+
+    def __init__(
+        self,
+        publisher: EventPublisher,
+        *,
+        source: str,
+        emit_started: bool = False,
+        raise_errors: bool = False,
+        on_error: ErrorCallback | None = None,
+        registry: CollectorRegistry | None = None,
+    ) -> None:
+        self._publisher: Final = publisher
+        self._source: Final = source
+        self._emit_started: Final = emit_started
+        self._guard: Final = Guard(registry, on_error, raise_errors=raise_errors)
+        self._heartbeats: Final = Heartbeats()
+
+    @contextmanager
+    def run(self, **about: Unpack[RunAbout]) -> Iterator[Run]:
+        """Time a `with` block and publish it as a run when it ends.
+
+        An exception makes the run `failed`, with the exception's class as its error code; a
+        KeyboardInterrupt, SystemExit or cancellation makes it `cancelled`.
+        """
+        run = Run(about, self._source, self._guard)
+        if self._emit_started:
+            self._publish(run.started_event)
+        run.begin()
+        try:
+            yield run
+        except BaseException as error:
+            run.ended_by(error)
+            self._publish(run.completed_event, may_raise=False)
+            raise
+        self._publish(run.completed_event)
+
+    @contextmanager
+    def session(
+        self, *, heartbeat_s: float = HEARTBEAT_S, **about: Unpack[SessionAbout]
+    ) -> Iterator[Session]:
+        """Publish that a session is up while a `with` block lasts: start, heartbeats, end.
+
+        A background thread sends a heartbeat every `heartbeat_s` seconds.
+        """
+        session = Session(about, self._source)
+        self._publish(session.started_event)
+        beat = self._heartbeats.add(
+            lambda: self._publish(session.heartbeat_event, may_raise=False), heartbeat_s
+        )
+        try:
+            yield session
+        except BaseException as error:
+            self._heartbeats.remove(beat)
+            session.ended_by(error)
+            self._publish(session.ended_event, may_raise=False)
+            raise
+        self._heartbeats.remove(beat)
+        self._publish(session.ended_event)
+
+    def _publish(self, make: Callable[[], dict[str, Any]], *, may_raise: bool = True) -> None:
+        with self._guard(may_raise=may_raise):
+            self._publisher.publish(make())
