@@ -42,6 +42,7 @@ _TagValue = Annotated[str, Meta(max_length=256)]
 _Quantity = Annotated[int, Meta(ge=-MAX_QUANTITY, le=MAX_QUANTITY)]
 _Tags = Annotated[dict[_Id, _TagValue], Meta(max_length=MAX_TAGS)]
 _Quantities = Annotated[dict[_Id, _Quantity], Meta(max_length=MAX_QUANTITIES)]
+_Extension = str | int | bool | None
 _Status = Literal["completed", "failed", "cancelled"]
 
 
@@ -104,16 +105,25 @@ class _SessionEndedData(_SessionData, gc=False, kw_only=True):
     error_code: _Code | None = None
 
 
-class Event(Struct, gc=False, kw_only=True):
-    """The envelope, as `meterstream.schemas.envelope.Envelope`."""
+class Event(Struct, forbid_unknown_fields=True, gc=False, kw_only=True):
+    """The envelope, as `meterstream.schemas.envelope.Envelope`.
 
-    specversion: Literal["1.0"] = "1.0"
+    The well-known extension attributes are named, so that events with them are read fast. Events
+    with others are shown to the models: `msgspec` would skip such attributes without looking
+    whether they are UTF-8 and how deeply they are nested.
+    """
+
+    specversion: Literal["1.0"]
     id: _LongId
     source: _Uri
     time: _Time
     datacontenttype: Literal["application/json"] | None = None
     dataschema: _Uri | None = None
     subject: _Name | None = None
+    traceparent: _Extension = None
+    tracestate: _Extension = None
+    correlationid: _Extension = None
+    partitionkey: _Extension = None
 
 
 class Completed(Event, gc=False, kw_only=True, tag_field="type", tag=RUN_COMPLETED):

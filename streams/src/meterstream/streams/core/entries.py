@@ -13,7 +13,7 @@ from meterstream.schemas.catalog import (
     UserRegistered,
     catalog_key,
 )
-from meterstream.schemas.control import ControlEvent
+from meterstream.schemas.control import ControlEvent, control_key
 from meterstream.schemas.partitions import partition_of
 from meterstream.schemas.registry import InvalidEvent, parse_event
 from meterstream.schemas.times import to_us
@@ -153,7 +153,7 @@ def judge_control(
             event = parse_event(entry.value, CONTROL)
             if not isinstance(event, _CONTROL_TYPES):
                 raise InvalidEvent(Verdict.UNKNOWN_TYPE, "type: not an event of control")
-            if partition_of(event.data.team_id, partitions) != partition:
+            if partition_of(control_key(event), partitions) != partition:
                 raise InvalidEvent(
                     Verdict.WRONG_PARTITION, "data.team_id: belongs to another partition"
                 )

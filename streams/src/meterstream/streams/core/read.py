@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from meterstream.schemas.partitions import partition_of
-from meterstream.schemas.registry import MAX_DEPTH
 from meterstream.schemas.verdicts import Verdict
 
 from .columns import holds_control_characters, may_hold_control_characters
 from .decode import AnyEvent, Refused, decode_event, decode_slowly
 
-_PLAIN_BRACKETS = 2
-"""Brackets that open in an event without tags: those of the envelope and of its data."""
+_LAST_YEARS: Final = (b'"0001-', b'"9999-')
+"""How a time of the calendar's first and last year begins, unless it is written with escapes."""
 
 
 @dataclass(slots=True)
@@ -87,17 +87,24 @@ def read_batch(
 
 
 def _needs_a_closer_look(values: Sequence[bytes | None]) -> bool:
-    """Tell whether any value may hold control characters or be nested too deeply."""
+    """Tell whether any value may hold control characters or a time at the calendar's end."""
     whole = b"".join(value for value in values if value)
-    brackets = whole.count(b"{") + whole.count(b"[")
-    too_many = brackets - _PLAIN_BRACKETS * (len(values) - 1) > MAX_DEPTH
-    return too_many or may_hold_control_characters(whole)
+    return any(year in whole for year in _LAST_YEARS) or may_hold_control_characters(whole)
 
 
 def _look_closely(value: bytes, event: AnyEvent) -> None:
     """Ask the models about an event that the fast reader took and that they might refuse."""
-    suspicious = value.count(b"{") + value.count(b"[") > MAX_DEPTH or (
+    if _near_the_calendars_end(event) or (
         may_hold_control_characters(value) and holds_control_characters(event)
-    )
-    if suspicious:
+    ):
         decode_slowly(value)
+
+
+def _near_the_calendars_end(event: AnyEvent) -> bool:
+    """Tell whether a time of the event may leave the calendar when its offset is taken off."""
+    moments = (
+        event.time,
+        getattr(event.data, "started_at", None),
+        getattr(event.data, "ended_at", None),
+    )
+    return any(moment is not None and moment.year in (1, 9999) for moment in moments)
