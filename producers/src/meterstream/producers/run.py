@@ -24,7 +24,7 @@ from .ids import derived_id, new_id
 
 _PARTS: Final = {"cached_tokens": "input_tokens", "reasoning_tokens": "output_tokens"}
 _MAX_CODE: Final = 64
-_MAX_TAG_KEY: Final = 64
+_MAX_KEY: Final = 64
 _MAX_TAG_VALUE: Final = 256
 
 
@@ -110,50 +110,43 @@ class Run:
     def tag(self, **tags: str) -> None:
         """Set tags: ten at most."""
         for key, value in tags.items():
-            if self._guard.check(
-                isinstance(value, str)
-                and 0 < len(key) <= _MAX_TAG_KEY
-                and len(value) <= _MAX_TAG_VALUE
-                and (key in self._tags or len(self._tags) < MAX_TAGS),
-                lambda key=key: (
-                    f"tag {key[:_MAX_TAG_KEY]!r} is left out: a run has {MAX_TAGS} tags at most,"
-                    f" with keys to {_MAX_TAG_KEY} and text to {_MAX_TAG_VALUE} characters"
-                ),
-            ):
+            room = key in self._tags or len(self._tags) < MAX_TAGS
+            if room and len(key) <= _MAX_KEY and _is_text(value) and len(value) <= _MAX_TAG_VALUE:
                 self._tags[key] = value
+            else:
+                self._guard.leave_out(
+                    f"tag {key[:_MAX_KEY]} is left out: a run has {MAX_TAGS} tags at most, with"
+                    f" keys of {_MAX_KEY} and texts of {_MAX_TAG_VALUE} characters at most"
+                )
 
     def quantity(self, **quantities: int) -> None:
         """Add to named quantities, such as images=2: five names at most, whole numbers."""
         for key, value in quantities.items():
-            known = self._quantities.get(key)
-            total = (known or 0) + value if type(value) is int else None
-            if self._guard.check(
-                total is not None
-                and abs(total) <= MAX_QUANTITY
-                and 0 < len(key) <= _MAX_TAG_KEY
-                and (known is not None or len(self._quantities) < MAX_QUANTITIES),
-                lambda key=key: (
-                    f"quantity {key[:_MAX_TAG_KEY]!r} is left out: a run has {MAX_QUANTITIES} of"
-                    " them at most, and they are whole numbers below 2^53"
-                ),
-            ):
-                assert total is not None
+            room = key in self._quantities or len(self._quantities) < MAX_QUANTITIES
+            total = self._quantities.get(key, 0) + value if _is_whole(value) else None
+            if room and len(key) <= _MAX_KEY and total is not None and abs(total) <= MAX_QUANTITY:
                 self._quantities[key] = total
+            else:
+                self._guard.leave_out(
+                    f"quantity {key[:_MAX_KEY]} is left out: a run has {MAX_QUANTITIES} at most,"
+                    f" with keys of {_MAX_KEY} characters at most and whole numbers below 2^53"
+                )
 
     def credits(self, *, micro: int) -> None:
         """Charge exactly this many micro-credits, whatever the rate card says."""
-        if self._guard.check(
-            type(micro) is int and 0 <= micro <= MAX_CREDITS_MICRO,
-            lambda: (
-                f"credits are left out: micro is a whole number from 0 to {MAX_CREDITS_MICRO:,}"
-            ),
-        ):
+        if _is_whole(micro) and 0 <= micro <= MAX_CREDITS_MICRO:
             self._credits_micro = micro
+        else:
+            self._guard.leave_out(
+                f"credits are left out: micro is a whole number from 0 to {MAX_CREDITS_MICRO:,}"
+            )
 
     def output(self, text: str) -> None:
         """Keep the run's output with it, cut at 16,384 characters. It is stored as it is."""
-        if self._guard.check(isinstance(text, str), lambda: "output is left out: it is no text"):
+        if _is_text(text):
             self._output = text[:MAX_TEXT]
+        else:
+            self._guard.leave_out("output is left out: it is no text")
 
     def fail(self, code: str, message: str | None = None) -> None:
         """Note that the run failed, with an error code of your own; an exception does it by itself.
@@ -218,28 +211,32 @@ class Run:
     def _consistent_totals(self) -> dict[str, int]:
         totals = dict(self._totals)
         for part, whole in _PARTS.items():
-            if not self._guard.check(
-                totals.get(part, 0) <= totals.get(whole, 0),
-                lambda part=part, whole=whole: (
+            if totals.get(part, 0) > totals.get(whole, 0):
+                del totals[part]
+                self._guard.leave_out(
                     f"{part} are left out: they are part of {whole} and exceed them; add them to"
                     f" {whole} if your provider reports them apart"
-                ),
-            ):
-                del totals[part]
+                )
         return totals
 
     def _add(self, field: str, amount: int | None, most: int) -> None:
         if amount is None:
             return
-        total = self._totals.get(field, 0) + amount if type(amount) is int else -1
-        if self._guard.check(
-            type(amount) is int and amount >= 0 and total <= most,
-            lambda: (
-                f"an amount of {field} is left out: it must be a whole number, 0 or more, with a"
-                f" total of {most:,} at most"
-            ),
-        ):
-            self._totals[field] = total
+        if _is_whole(amount) and amount >= 0 and self._totals.get(field, 0) + amount <= most:
+            self._totals[field] = self._totals.get(field, 0) + amount
+        else:
+            self._guard.leave_out(
+                f"an amount of {field} is left out: it is a whole number, 0 or more, and the total"
+                f" is {most:,} at most"
+            )
 
     def _elapsed_us(self) -> int:
         return (time.perf_counter_ns() - self._started_ns) // 1000
+
+
+def _is_whole(value: object) -> bool:
+    return type(value) is int  # a bool is none
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
