@@ -5,11 +5,13 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from . import throughput
+from . import latency, memory, throughput
 from .machine import describe_machine, spread
 
 Section = Callable[[argparse.Namespace, Path], dict[str, Any]]
@@ -37,7 +39,32 @@ def _throughput(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     return found
 
 
-SECTIONS: dict[str, Section] = {"throughput": _throughput}
+def _latency(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
+    runs = [
+        latency.measure(scratch / f"latency-{n}", options.rate, options.seconds, say)
+        for n in range(options.runs)
+    ]
+    return {
+        "p50_ms": spread([run["p50_ms"] for run in runs]),
+        "p99_ms": spread([run["p99_ms"] for run in runs]),
+        "runs": runs,
+    }
+
+
+def _memory(options: argparse.Namespace, _scratch: Path) -> dict[str, Any]:
+    # A process of its own for each figure: what one leaves behind would be the other's base.
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        ids = pool.submit(memory.bytes_an_id, 10_000_000).result()
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        growth = pool.submit(memory.resident_growth, 1_000_000, options.events).result()
+    return {"identities": ids, "growth": growth}
+
+
+SECTIONS: dict[str, Section] = {
+    "throughput": _throughput,
+    "latency": _latency,
+    "memory": _memory,
+}
 
 
 def main() -> int:
@@ -47,6 +74,8 @@ def main() -> int:
     parser.add_argument("--events", type=int, default=5_000_000)
     parser.add_argument("--hard-events", type=int, default=1_000_000)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--rate", type=int, default=2_000, help="events a second for latency")
+    parser.add_argument("--seconds", type=int, default=60, help="how long latency is measured")
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"))
     options = parser.parse_args()
     if unknown := set(options.sections) - SECTIONS.keys():

@@ -16,8 +16,11 @@ SEED = 20_231_116
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Who runs what. In the easy case a user works with 2 agents, and an agent with one model;
-    in the hard case every combination is equally likely."""
+    """Who runs what.
+
+    In the easy case a user works with 2 agents, and an agent with one model; in the hard case
+    every combination is equally likely.
+    """
 
     teams: int = 50
     users: int = 2_000
