@@ -1,13 +1,13 @@
 """`meterstream replay`: a trace as run events."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import click
 
 from meterstream.cli.connection import connect
 from meterstream.cli.errors import BadInput
-from meterstream.cli.options import data_option, json_option, traffic_options
+from meterstream.cli.options import Duration, data_option, json_option, traffic_options
 from meterstream.cli.output import note
 from meterstream.cli.traffic.job import Job, run_job
 from meterstream.cli.traffic.population import Sizes
@@ -27,6 +27,7 @@ from meterstream.cli.traffic.trace import load_trace
 )
 @traffic_options
 @click.option("--keep-times", is_flag=True, help="Leave the times as the trace has them.")
+@click.option("--fit", type=Duration(), help="Squeeze a trace that lasts longer into this time.")
 @click.option("--rate", type=click.IntRange(1, 1_000_000), help="Messages a second at most.")
 @click.option("--realtime", is_flag=True, help="Send each run at its time, from now on.")
 @data_option
@@ -42,6 +43,7 @@ def replay(
     invalid: int,
     end_at: datetime | None,
     keep_times: bool,
+    fit: timedelta | None,
     rate: int | None,
     realtime: bool,
     data: Path | None,
@@ -64,8 +66,8 @@ def replay(
       meterstream replay trace.csv --realtime     # as it happened, from now on
       meterstream replay trace.csv --seed 2       # as another set of runs, counted anew
     """
-    if sum((keep_times, end_at is not None)) > 1:
-        raise BadInput("--keep-times and --end-at exclude each other: one of them sets the times")
+    if keep_times and (end_at or fit):
+        raise BadInput("--keep-times excludes --end-at and --fit: they move times")
     if realtime and (rate or keep_times):
         raise BadInput("--realtime excludes --rate and --keep-times: it sets pace and times itself")
     connection = connect(data)
@@ -77,6 +79,7 @@ def replay(
         trace,
         Sizes(teams, users, agents, models),
         seed,
+        fit_us=fit // timedelta(microseconds=1) if fit else None,
         duplicates_ppm=duplicates,
         invalid_ppm=invalid,
         rate=rate,

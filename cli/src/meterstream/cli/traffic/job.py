@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -91,8 +91,19 @@ def topic_id(connection: Connection) -> str:
         ) from error
 
 
-def run_job(connection: Connection, job: Job, what: str) -> Sent:
-    """Send a job and return what the broker acknowledged. Tells on stderr how it goes."""
+def run_job(
+    connection: Connection,
+    job: Job,
+    what: str,
+    *,
+    watch: Callable[[Message], None] | None = None,
+    progress: Callable[[Totals], None] | None = None,
+) -> Sent:
+    """Send a job and return what the broker acknowledged.
+
+    `watch` sees each message before it is sent; what it raises ends the job. `progress` is called
+    now and then with the totals so far; without it a line on stderr tells how it goes.
+    """
     shift_us = 0 if job.keep_times else _end_us(connection, job) - job.last_us
     end_us = job.last_us + shift_us
     now_us = to_us(datetime.now(UTC))
@@ -103,13 +114,13 @@ def run_job(connection: Connection, job: Job, what: str) -> Sent:
         )
     maker = RunMaker(job.sizes, job.seed, job.source)
     batch = messages(maker.make(job.rows, shift_us), job.duplicates_ppm, job.invalid_ppm, job.seed)
-    with Progress(what, job.count) as progress:
+    with Progress(what, job.count) as line:
         totals = send(
             connection.kafka(),
             connection.topic(EVENTS),
-            batch,
+            _watched(batch, watch) if watch else batch,
             due=_pace(job),
-            progress=lambda now: progress.update(now.unique_runs),
+            progress=progress or (lambda now: line.update(now.unique_runs)),
         )
     return Sent(job.source, job.seed, format_rfc3339(from_us(end_us)), totals)
 
@@ -144,6 +155,12 @@ def _pace(job: Job) -> Callable[[int, Message], float] | None:
     if rate is not None:
         return lambda number, _: started_s + number / rate
     return None
+
+
+def _watched(batch: Iterable[Message], watch: Callable[[Message], None]) -> Iterator[Message]:
+    for message in batch:
+        watch(message)
+        yield message
 
 
 def _ago(length_us: int) -> str:
