@@ -3,15 +3,15 @@
 import concurrent.futures
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, NotRequired, TypedDict
+from typing import Any, Final, NotRequired, TypedDict, TypeGuard
 
 from meterstream.schemas.fields import (
+    CONTROL_CHARACTERS,
     MAX_BYTES,
     MAX_CREDITS_MICRO,
     MAX_QUANTITIES,
     MAX_QUANTITY,
     MAX_TAGS,
-    MAX_TEXT,
     MAX_TOKENS,
     Caller,
     Operation,
@@ -21,6 +21,7 @@ from meterstream.schemas.run import RUN_COMPLETED, RUN_STARTED
 
 from .guard import Guard
 from .ids import derived_id, new_id
+from .texts import fitting
 
 _PARTS: Final = {"cached_tokens": "input_tokens", "reasoning_tokens": "output_tokens"}
 _MAX_CODE: Final = 64
@@ -65,6 +66,8 @@ class Run:
             **about,
             "run_id": self.run_id,
         }
+        if _is_text(text := about.get("input")):
+            self._about["input"] = fitting(text)
         self._totals: Final[dict[str, int]] = {}
         self._tags: Final[dict[str, str]] = {}
         self._quantities: Final[dict[str, int]] = {}
@@ -111,12 +114,13 @@ class Run:
         """Set tags: ten at most."""
         for key, value in tags.items():
             room = key in self._tags or len(self._tags) < MAX_TAGS
-            if room and len(key) <= _MAX_KEY and _is_text(value) and len(value) <= _MAX_TAG_VALUE:
+            if room and _is_tag(key, value):
                 self._tags[key] = value
             else:
                 self._guard.leave_out(
                     f"tag {key[:_MAX_KEY]} is left out: a run has {MAX_TAGS} tags at most, with"
-                    f" keys of {_MAX_KEY} and texts of {_MAX_TAG_VALUE} characters at most"
+                    f" keys of {_MAX_KEY} and texts of {_MAX_TAG_VALUE} characters at most and no"
+                    " control characters"
                 )
 
     def quantity(self, **quantities: int) -> None:
@@ -124,7 +128,7 @@ class Run:
         for key, value in quantities.items():
             room = key in self._quantities or len(self._quantities) < MAX_QUANTITIES
             total = self._quantities.get(key, 0) + value if _is_whole(value) else None
-            if room and len(key) <= _MAX_KEY and total is not None and abs(total) <= MAX_QUANTITY:
+            if room and _is_tag(key, "") and total is not None and abs(total) <= MAX_QUANTITY:
                 self._quantities[key] = total
             else:
                 self._guard.leave_out(
@@ -144,7 +148,7 @@ class Run:
     def output(self, text: str) -> None:
         """Keep the run's output with it, cut at 16,384 characters. It is stored as it is."""
         if _is_text(text):
-            self._output = text[:MAX_TEXT]
+            self._output = fitting(text)
         else:
             self._guard.leave_out("output is left out: it is no text")
 
@@ -155,7 +159,7 @@ class Run:
         """
         self._status = "failed"
         self._error_code = str(code)[:_MAX_CODE]
-        self._error_message = message[:MAX_TEXT] if message is not None else None
+        self._error_message = fitting(message) if _is_text(message) else None
 
     def cancel(self) -> None:
         """Note that the run was cancelled."""
@@ -238,5 +242,14 @@ def _is_whole(value: object) -> bool:
     return type(value) is int  # a bool is none
 
 
-def _is_text(value: object) -> bool:
+def _is_text(value: object) -> TypeGuard[str]:
     return isinstance(value, str)
+
+
+def _is_tag(key: str, value: object) -> bool:
+    return (
+        0 < len(key) <= _MAX_KEY
+        and isinstance(value, str)
+        and len(value) <= _MAX_TAG_VALUE
+        and not CONTROL_CHARACTERS.search(key + value)
+    )
