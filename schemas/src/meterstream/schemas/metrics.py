@@ -1,0 +1,368 @@
+"""Every metric of every service: name, kind, labels, unit and meaning, declared once.
+
+Services build their metrics from here, and `docs/metrics.md` is generated from here. No metric
+carries the name of a user, team or organisation.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Kind = Literal["counter", "gauge", "histogram"]
+Service = Literal["meter", "publisher", "sink", "producer"]
+
+TIME_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+SIZE_BUCKETS: Final = (1, 10, 100, 500, 1_000, 2_500, 5_000, 10_000, 20_000, 50_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric. Its full name is `meterstream_<service>_<name>`; counters end in `_total`."""
+
+    service: Service
+    name: str
+    kind: Kind
+    unit: str
+    meaning: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+    @property
+    def full_name(self) -> str:
+        """The name as Prometheus shows it."""
+        suffix = "_total" if self.kind == "counter" else ""
+        return f"meterstream_{self.service}_{self.name}{suffix}"
+
+
+_P: Final = ("partition",)
+
+METER: Final = (
+    Metric(
+        "meter",
+        "lag_records",
+        "gauge",
+        "records",
+        "Events in the log that no journal record decides yet",
+        _P,
+    ),
+    Metric(
+        "meter",
+        "lag_seconds",
+        "gauge",
+        "seconds",
+        "Age of the last event read, while there are more; 0 when caught up",
+        _P,
+    ),
+    Metric(
+        "meter", "events_position", "gauge", "offset", "Next offset of the events topic to read", _P
+    ),
+    Metric(
+        "meter",
+        "verdicts",
+        "counter",
+        "offsets",
+        "Offsets decided, by class of the loss ledger",
+        ("partition", "verdict"),
+    ),
+    Metric(
+        "meter",
+        "rejected",
+        "counter",
+        "events",
+        "Events refused, by reason",
+        ("partition", "reason"),
+    ),
+    Metric(
+        "meter",
+        "unread_offsets",
+        "counter",
+        "offsets",
+        "Offsets that retention removed before they were read: usage that is lost. Alarm",
+        _P,
+    ),
+    Metric(
+        "meter",
+        "batch_events",
+        "histogram",
+        "events",
+        "Events decided by one journal record",
+        (),
+        SIZE_BUCKETS,
+    ),
+    Metric(
+        "meter",
+        "stage_seconds",
+        "histogram",
+        "seconds",
+        "Time of one step by stage: compute, journal, apply, snapshot",
+        ("stage",),
+        TIME_BUCKETS,
+    ),
+    Metric(
+        "meter",
+        "journal_records",
+        "counter",
+        "records",
+        "Journal records written, by kind",
+        ("partition", "kind"),
+    ),
+    Metric("meter", "journal_bytes", "counter", "bytes", "Bytes of journal records written", _P),
+    Metric(
+        "meter",
+        "void_records",
+        "counter",
+        "records",
+        "Journal records passed over as void when restoring: another writer's",
+        _P,
+    ),
+    Metric(
+        "meter",
+        "restarts",
+        "counter",
+        "restarts",
+        "Times a state was dropped and restored because a record's fate was in doubt",
+        _P,
+    ),
+    Metric("meter", "live_cells", "gauge", "cells", "Cells whose minutes still take events", _P),
+    Metric("meter", "dedup_ids", "gauge", "ids", "Identities kept to recognise duplicates", _P),
+    Metric("meter", "dedup_bytes", "gauge", "bytes", "Memory of those identities", _P),
+    Metric(
+        "meter",
+        "dedup_over_budget",
+        "gauge",
+        "flag",
+        "1 while the identities take more memory than METERSTREAM_DEDUP_BYTES. Alarm",
+    ),
+    Metric("meter", "restore_seconds", "gauge", "seconds", "How long the last restore took", _P),
+    Metric(
+        "meter", "restored_records", "gauge", "records", "Journal records the last restore read", _P
+    ),
+    Metric(
+        "meter",
+        "stopped_partitions",
+        "gauge",
+        "flag",
+        "1 for a partition that does not join its logs and waits for a person. Alarm",
+        _P,
+    ),
+    Metric(
+        "meter",
+        "clock_seconds",
+        "gauge",
+        "seconds",
+        "The partition's clock, seconds since 1970",
+        _P,
+    ),
+    Metric(
+        "meter",
+        "skewed_log_times",
+        "counter",
+        "events",
+        "Log times too far ahead to move the clock. Alarm",
+        _P,
+    ),
+    Metric(
+        "meter",
+        "catalog_age_seconds",
+        "gauge",
+        "seconds",
+        "How long ago the catalog was last seen complete; above 240 nothing is computed. Alarm",
+    ),
+    Metric(
+        "meter",
+        "snapshot_bytes",
+        "counter",
+        "bytes",
+        "Bytes of snapshots that were new and stored",
+        _P,
+    ),
+    Metric(
+        "meter",
+        "snapshot_offset",
+        "gauge",
+        "offset",
+        "Journal offset of the newest snapshot stored",
+        _P,
+    ),
+)
+
+PUBLISHER: Final = (
+    Metric(
+        "publisher",
+        "journal_lag_records",
+        "gauge",
+        "records",
+        "Journal records not published yet",
+        _P,
+    ),
+    Metric(
+        "publisher",
+        "dead_letters",
+        "counter",
+        "events",
+        "Dead letters written, by reason",
+        ("partition", "reason"),
+    ),
+    Metric(
+        "publisher",
+        "lost_dead_letters",
+        "counter",
+        "events",
+        "Dead letters written without their bytes, which retention had removed",
+        _P,
+    ),
+    Metric(
+        "publisher", "void_records", "counter", "records", "Journal records passed over as void", _P
+    ),
+    Metric(
+        "publisher",
+        "transactions",
+        "counter",
+        "transactions",
+        "Transactions by outcome: committed, aborted",
+        ("outcome",),
+    ),
+    Metric(
+        "publisher",
+        "transaction_seconds",
+        "histogram",
+        "seconds",
+        "Time of one transaction, from its first record to its commit",
+        (),
+        TIME_BUCKETS,
+    ),
+    Metric(
+        "publisher",
+        "stopped_partitions",
+        "gauge",
+        "flag",
+        "1 for a partition whose chain cannot be followed. Alarm",
+        _P,
+    ),
+)
+
+_FP: Final = ("feed", "partition")
+
+SINK: Final = (
+    Metric(
+        "sink",
+        "lag_records",
+        "gauge",
+        "records",
+        "Records of the feed's topic that are not stored yet",
+        _FP,
+    ),
+    Metric(
+        "sink",
+        "lag_seconds",
+        "gauge",
+        "seconds",
+        "Age of the last journal record stored, while there are more; 0 when caught up",
+        _FP,
+    ),
+    Metric("sink", "records", "counter", "records", "Valid records stored", _FP),
+    Metric(
+        "sink", "void_records", "counter", "records", "Journal records passed over as void", _FP
+    ),
+    Metric(
+        "sink",
+        "freshness_seconds",
+        "histogram",
+        "seconds",
+        "From an event's log time to its usage standing in ClickHouse",
+        (),
+        TIME_BUCKETS,
+    ),
+    Metric(
+        "sink",
+        "flush_seconds",
+        "histogram",
+        "seconds",
+        "Time of one flush",
+        ("feed",),
+        TIME_BUCKETS,
+    ),
+    Metric(
+        "sink",
+        "rows",
+        "counter",
+        "rows",
+        "Rows sent to ClickHouse, by table; resent ones included",
+        ("table",),
+    ),
+    Metric(
+        "sink",
+        "retries",
+        "counter",
+        "retries",
+        "Flushes tried again because ClickHouse or Kafka failed",
+        ("feed",),
+    ),
+    Metric(
+        "sink",
+        "quarantined_rows",
+        "counter",
+        "rows",
+        "Rows that ClickHouse refused, now in the table quarantine. Alarm",
+        ("table",),
+    ),
+    Metric(
+        "sink",
+        "closed_until_seconds",
+        "gauge",
+        "seconds",
+        "Until when coarse windows are closed, seconds since 1970, by grain",
+        ("partition", "grain"),
+    ),
+    Metric(
+        "sink",
+        "missing_events",
+        "counter",
+        "events",
+        "Runs whose events were gone from the topic: history written from their charges",
+        _P,
+    ),
+    Metric(
+        "sink",
+        "refused_entries",
+        "counter",
+        "entries",
+        "Catalog entries that are not in the contract and are left out",
+    ),
+    Metric(
+        "sink",
+        "truncations",
+        "counter",
+        "truncations",
+        "Times the journal had lost records that were stored: their rows were removed. Alarm",
+        _FP,
+    ),
+    Metric(
+        "sink",
+        "stopped_feeds",
+        "gauge",
+        "flag",
+        "1 for a feed that cannot go on and waits for a person. Alarm",
+        ("feed",),
+    ),
+)
+
+METRICS: Final = METER + PUBLISHER + SINK
+
+
+def markdown() -> str:
+    """Return `docs/metrics.md`."""
+    lines = [
+        "# Metrics",
+        "",
+        "Each service serves Prometheus metrics on its loopback port under `/metrics`, and its",
+        "state under `/healthz` and `/readyz`. Those marked *Alarm* should wake somebody.",
+    ]
+    for service in dict.fromkeys(metric.service for metric in METRICS):
+        lines += ["", f"## {service}", "", "| metric | kind | unit | labels | meaning |"]
+        lines.append("|---|---|---|---|---|")
+        lines += [
+            f"| `{m.full_name}` | {m.kind} | {m.unit} | {', '.join(m.labels)} | {m.meaning} |"
+            for m in METRICS
+            if m.service == service
+        ]
+    return "\n".join(lines) + "\n"

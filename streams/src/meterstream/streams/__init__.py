@@ -1,0 +1,1 @@
+"""The meter and the publisher: events in, a journal of exact usage out."""

@@ -1,0 +1,103 @@
+"""Reads a journal partition record by record, and tells the valid ones from the void."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+
+from meterstream.schemas.journal import HEADER_KEY, Chain, Header, MalformedRecord
+from meterstream.streams.kafka import BrokerUnavailable, timestamp_us
+
+STALL_SECONDS: Final = 30.0
+"""How long a reader waits for the next record before it says that the broker is not there."""
+
+
+class Interrupted(Exception):
+    """Reading was no longer wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalRecord:
+    """One valid record of the chain, its value checked against its header."""
+
+    offset: int
+    timestamp_us: int
+    header: Header
+    value: bytes
+    size: int
+
+
+def header_of(message: Message) -> Header:
+    """Return the chain header of a journal record; MalformedRecord if it carries none."""
+    headers: Iterable[tuple[str, object]] = message.headers() or ()  # type: ignore[assignment]
+    for key, value in headers:
+        if key == HEADER_KEY and isinstance(value, bytes):
+            return Header.unpack(value)
+    raise MalformedRecord(
+        f"the record at {message.topic()}-{message.partition()} offset {message.offset()} has no"
+        f" {HEADER_KEY} header: something else than the meter writes to the journal"
+    )
+
+
+def take_valid(chain: Chain, message: Message) -> JournalRecord | None:
+    """Move `chain` past `message`; return its record if it is valid, None if it is void.
+
+    Raises ChainHole, or MalformedRecord if a valid record cannot be trusted.
+    """
+    offset = message.offset()
+    assert offset is not None
+    header = header_of(message)
+    at_us = timestamp_us(message)
+    if not chain.take(offset, at_us, header):
+        return None
+    value = message.value() or b""
+    header.check_value(value)
+    return JournalRecord(offset, at_us, header, value, len(value))
+
+
+def read_chain(
+    consumer: Consumer,
+    topic: str,
+    partition: int,
+    chain: Chain,
+    start: int,
+    end: int,
+    unwanted: Callable[[], bool] = lambda: False,
+) -> Iterator[JournalRecord]:
+    """Yield the valid records from offset `start` up to, not including, `end`.
+
+    Raises Interrupted once `unwanted` says so, BrokerUnavailable if nothing comes for a while,
+    and what `take_valid` raises.
+    """
+    position = start
+    if position >= end:
+        return
+    consumer.assign([TopicPartition(topic, partition, start)])
+    heard = time.monotonic()
+    try:
+        while position < end:
+            if unwanted():
+                raise Interrupted
+            for message in consumer.consume(200, 0.5):
+                error = message.error()
+                if error is None:
+                    heard = time.monotonic()
+                    offset = message.offset()
+                    assert offset is not None
+                    if offset >= end:
+                        return
+                    position = offset + 1
+                    record = take_valid(chain, message)
+                    if record is not None:
+                        yield record
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    position = max(position, message.offset() or 0)
+            if time.monotonic() - heard > STALL_SECONDS:
+                raise BrokerUnavailable(
+                    f"{topic}-{partition} gave no record at offset {position} for"
+                    f" {STALL_SECONDS:.0f} s"
+                )
+    finally:
+        consumer.unassign()

@@ -1,0 +1,118 @@
+"""What the runtime asks of a broker beside reading and writing: ids of topics, ends of logs."""
+
+import logging
+import time
+from typing import Any, Final
+from uuid import UUID
+
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+
+from .settings import KafkaSettings
+
+log = logging.getLogger("meterstream.kafka")
+
+TIMEOUT_SECONDS: Final = 15.0
+
+
+class BrokerUnavailable(Exception):
+    """Kafka did not answer in time. Trying again may help."""
+
+
+class TopicMissing(Exception):
+    """A topic that must be there is not. The message says how to create it."""
+
+
+class Broker:
+    """Questions to Kafka that block until they are answered: not for the event loop."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self.settings = settings
+        self._admin = AdminClient(settings.client())
+
+    def consumer(self, **options: Any) -> Consumer:
+        """Return a consumer that belongs to no group and reads what it is assigned."""
+        defaults = {
+            "group_id": self.settings.topic("internal"),
+            "enable_auto_commit": False,
+            "enable_auto_offset_store": False,
+            "enable_partition_eof": True,
+            "auto_offset_reset": "error",
+        }
+        return Consumer(self.settings.client(**(defaults | options)))
+
+    def topic_id(self, topic: str) -> UUID:
+        """Return the id the broker gave `topic` when it was created; TopicMissing if it is not."""
+        return self._describe(topic)[0]
+
+    def partitions(self, topic: str) -> int:
+        """Return how many partitions `topic` has."""
+        return self._describe(topic)[1]
+
+    def _describe(self, topic: str) -> tuple[UUID, int]:
+        future = self._admin.describe_topics(
+            TopicCollection([topic]), request_timeout=TIMEOUT_SECONDS
+        )[topic]
+        try:
+            found = future.result()
+        except KafkaException as failure:
+            error = failure.args[0]
+            if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise TopicMissing(
+                    f"topic {topic} does not exist: create it with `meterstream topics`"
+                ) from None
+            raise BrokerUnavailable(f"topic {topic} cannot be described: {error.str()}") from None
+        high = found.topic_id.get_most_significant_bits() & (2**64 - 1)
+        low = found.topic_id.get_least_significant_bits() & (2**64 - 1)
+        return UUID(int=high << 64 | low), len(found.partitions)
+
+
+def log_bounds(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
+    """Return the offset of the first record that the log still has, and the one past its last.
+
+    With read_committed the end is the last stable offset.
+    """
+    try:
+        bounds = consumer.get_watermark_offsets(
+            TopicPartition(topic, partition), timeout=TIMEOUT_SECONDS, cached=False
+        )
+    except KafkaException as failure:
+        raise BrokerUnavailable(
+            f"the bounds of {topic}-{partition} cannot be read: {failure.args[0].str()}"
+        ) from None
+    if bounds is None:
+        raise BrokerUnavailable(f"the bounds of {topic}-{partition} cannot be read: no answer")
+    start, end = bounds
+    return int(start), int(end)
+
+
+def read_at(consumer: Consumer, topic: str, partition: int, offset: int) -> Message | None:
+    """Return the record at `offset`, or None if there is no record at exactly that offset."""
+    consumer.assign([TopicPartition(topic, partition, offset)])
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    try:
+        while time.monotonic() < deadline:
+            message = consumer.poll(0.5)
+            if message is None:
+                continue
+            error = message.error()
+            if error is None:
+                return message if message.offset() == offset else None
+            if error.code() in (KafkaError._PARTITION_EOF, KafkaError._AUTO_OFFSET_RESET):
+                return None
+            log.debug("reading %s-%d at %d: %s", topic, partition, offset, error.str())
+    finally:
+        consumer.unassign()
+    raise BrokerUnavailable(f"{topic}-{partition} cannot be read at offset {offset}: no answer")
+
+
+def timestamp_us(message: Message) -> int:
+    """Return a record's timestamp in microseconds since 1970."""
+    return int(message.timestamp()[1]) * 1000

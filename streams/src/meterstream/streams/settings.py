@@ -1,0 +1,150 @@
+"""The settings of the meter and the publisher: METERSTREAM_* in the environment."""
+
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from meterstream.schemas.topics import DEFAULT_PREFIX
+
+PREFIX: Final = "METERSTREAM_"
+
+Count = Annotated[int, Field(ge=1)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class SettingsInvalid(ValueError):
+    """One or more settings cannot be used. The message names every one of them."""
+
+
+class KafkaSettings(BaseSettings):
+    """How to reach Kafka, and which topics are ours."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    kafka_bootstrap: str = Field("127.0.0.1:9092", min_length=3)
+    """Brokers to begin with, host:port, separated by commas."""
+    topic_prefix: str = Field(DEFAULT_PREFIX, max_length=100, pattern=r"^[A-Za-z0-9._-]*$")
+    """What the names of all topics begin with."""
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    kafka_sasl_username: str | None = None
+    kafka_sasl_password: SecretStr | None = None
+    kafka_ssl_ca_file: Path | None = None
+    kafka_ssl_certificate_file: Path | None = None
+    kafka_ssl_key_file: Path | None = None
+    kafka_ssl_key_password: SecretStr | None = None
+    metrics_host: str = "127.0.0.1"
+    """Address that /metrics, /healthz and /readyz are served on."""
+
+    @model_validator(mode="after")
+    def _credentials_fit(self) -> Self:
+        if self.kafka_security_protocol.startswith("SASL") and not (
+            self.kafka_sasl_username and self.kafka_sasl_password
+        ):
+            raise ValueError(
+                f"{PREFIX}KAFKA_SASL_USERNAME and {PREFIX}KAFKA_SASL_PASSWORD are needed with"
+                f" {self.kafka_security_protocol}"
+            )
+        for name in ("ca", "certificate", "key"):
+            path: Path | None = getattr(self, f"kafka_ssl_{name}_file")
+            if path is not None and not path.is_file():
+                raise ValueError(f"{PREFIX}KAFKA_SSL_{name.upper()}_FILE: no file {path}")
+        return self
+
+    def topic(self, name: str) -> str:
+        """Return the full name of the topic that `schemas.topics` calls `name`."""
+        return self.topic_prefix + name
+
+    def client(self, **options: Any) -> dict[str, Any]:
+        """Return the configuration of a librdkafka client, with `options` (dots as `_`) on top."""
+        settings: dict[str, Any] = {
+            "bootstrap.servers": self.kafka_bootstrap,
+            "security.protocol": self.kafka_security_protocol,
+            "broker.address.family": "any",
+            "reconnect.backoff.max.ms": 2_000,
+            "log_level": 2,  # what matters comes back as errors
+        }
+        if self.kafka_security_protocol.startswith("SASL"):
+            assert self.kafka_sasl_password is not None
+            settings["sasl.mechanism"] = self.kafka_sasl_mechanism
+            settings["sasl.username"] = self.kafka_sasl_username
+            settings["sasl.password"] = self.kafka_sasl_password.get_secret_value()
+        files = {
+            "ssl.ca.location": self.kafka_ssl_ca_file,
+            "ssl.certificate.location": self.kafka_ssl_certificate_file,
+            "ssl.key.location": self.kafka_ssl_key_file,
+        }
+        settings |= {key: str(path) for key, path in files.items() if path is not None}
+        if self.kafka_ssl_key_password is not None:
+            settings["ssl.key.password"] = self.kafka_ssl_key_password.get_secret_value()
+        return settings | {key.replace("_", "."): value for key, value in options.items()}
+
+
+class MeterSettings(KafkaSettings):
+    """What the meter needs to know."""
+
+    group: str = Field("meter", min_length=1, max_length=100)
+    """Consumer group of the meter's workers, after the topic prefix."""
+    grace_seconds: int = Field(600, ge=0, le=86_400)
+    """How long after its end a minute stays open for events that come late."""
+    horizon_hours: int = Field(24, ge=1, le=35 * 24)
+    """How far back duplicates are recognised; events that are older go to the dead letters."""
+    dedup_bytes: int = Field(512 * 1024 * 1024, ge=1024 * 1024)
+    """Memory for deduplication ids in one process; above it an alarm is raised."""
+    batch_max_events: int = Field(20_000, ge=1, le=1_000_000)
+    batch_max_bytes: int = Field(16 * 1024 * 1024, ge=128 * 1024, le=1024 * 1024 * 1024)
+    """At which size a batch of one partition is closed while the meter is behind."""
+    batch_linger_ms: int = Field(100, ge=0, le=10_000)
+    """How long a small batch waits for more events when the meter is not behind."""
+    fetch_max_bytes: int = Field(8 * 1024 * 1024, ge=128 * 1024, le=256 * 1024 * 1024)
+    """The most that one fetch brings for one partition."""
+    idle_seconds: Seconds = 5.0
+    """After how long without events a partition's clock is moved by an idle record."""
+    snapshot_bytes: int = Field(128 * 1024 * 1024, ge=1024)
+    snapshot_seconds: Seconds = 300.0
+    """A snapshot is taken after this many bytes of journal, or this long, what comes first."""
+    catalog_max_age_seconds: Seconds = 240.0
+    """No step is computed if the catalog was last seen complete longer ago than this."""
+    session_timeout_seconds: float = Field(10.0, ge=1, le=300)
+    journal_timeout_seconds: float = Field(30.0, ge=1, le=600)
+    """How long to wait for the acknowledgement of a journal record before its fate is unknown."""
+    journal_max_bytes: int = Field(16 * 1024 * 1024 - 64 * 1024, ge=64 * 1024)
+    """The largest value of a journal or snapshot record, just below the topics' limit."""
+    meter_metrics_port: Port = 9464
+
+
+class PublisherSettings(KafkaSettings):
+    """What the publisher needs to know."""
+
+    publisher_group: str = Field("publisher", min_length=1, max_length=100)
+    """Consumer group of the publishers, after the topic prefix."""
+    publisher_max_records: int = Field(100, ge=1, le=10_000)
+    """The most journal records that one transaction covers."""
+    publisher_interval_ms: int = Field(200, ge=1, le=5_000)
+    """The longest that a transaction waits for more journal records."""
+    publisher_metrics_port: Port = 9465
+
+
+Settings = TypeVar("Settings", bound=BaseSettings)
+
+
+def load(kind: type[Settings], **given: Any) -> Settings:
+    """Return the settings of `kind`; `given` ones win over the environment.
+
+    Raises SettingsInvalid with every fault at once. Values are never part of the message, since
+    one of them may be a secret.
+    """
+    try:
+        return kind(**given)
+    except ValidationError as error:
+        faults = []
+        for fault in error.errors(include_url=False, include_input=False):
+            name = PREFIX + "_".join(str(part) for part in fault["loc"]).upper()
+            text = fault["msg"].removeprefix("Value error, ")
+            faults.append(f"  {name}: {text}" if fault["loc"] else f"  {text}")
+        raise SettingsInvalid("These settings cannot be used:\n" + "\n".join(faults)) from None
