@@ -266,3 +266,31 @@ def run_core(
         if restarts and rng.random() < 0.3:
             meter.restart(rng.choice(("journal", "snapshot", "old")))
     return meter
+
+
+def contents_of(state: PartitionState) -> dict[str, object]:
+    """Return all that a state knows, in a form that does not depend on how it came about."""
+    values = state.cells.values()
+    sketches = zip(values.latency, values.first_token, strict=True)
+    return {
+        "link": state.link,
+        "positions": (state.control_position, state.catalog_position),
+        "last event": state.last_event,
+        "cells": {
+            key: (tuple(sums), latency, first_token)
+            for key, sums, (latency, first_token) in zip(
+                values.keys, values.sums.tolist(), sketches, strict=True
+            )
+        },
+        "ids": {
+            (hi, lo, content, run.hour)
+            for run in state.dedup.runs()
+            for hi, lo, content in zip(
+                run.hi.tolist(), run.lo.tolist(), run.content.tolist(), strict=True
+            )
+        },
+        "sessions": state.sessions,
+        "catalog": state.entries.catalog,
+        "control": state.entries.control,
+        "cards": [card.label for card in state.entries.book.cards],
+    }

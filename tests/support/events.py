@@ -207,11 +207,17 @@ class Generator:
 
 
 def make_records(
-    seed: int, count: int, *, partition: int = 0, partitions: int = 4, mix: Mix | None = None
+    seed: int,
+    count: int,
+    *,
+    partition: int = 0,
+    partitions: int = 4,
+    mix: Mix | None = None,
+    step_us: int = 40_000,
 ) -> list[Record]:
     """Return `count` seeded records of one partition, with gaps between their offsets."""
     generator = Generator(seed, partition=partition, partitions=partitions, mix=mix)
-    return list(generator.records(count))
+    return list(generator.records(count, step_us=step_us))
 
 
 def encode(event: Event) -> bytes:
@@ -235,7 +241,7 @@ def rate_card(version: int = 1, effective_us: int = START_US - DAY_US, **prices:
             "provider": "provider-1",
             "output_micro_per_1k": 777,
             "reasoning_micro_per_1k": 999,
-            "response_micro_per_mb": 500_001,
+            "response_micro_per_mb": 1_500_001,
         },
         {"operation": "api_call", "run_micro": version},
         {"operation": "feature", "feature_id": "feature-1", "run_micro": 5_000_000},
