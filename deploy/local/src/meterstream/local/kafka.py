@@ -113,6 +113,7 @@ class KafkaBroker:
             log_path=self.data_dir / "log" / "kafka.out",
             lock_path=self.data_dir / "lock",
             cwd=self.data_dir,
+            env=_environment(),
             grace_s=self._stop_timeout_s,
         )
         self._process = process
@@ -174,6 +175,11 @@ class KafkaBroker:
     def _write_config(self, port: int, controller_port: int) -> Path:
         config = self.data_dir / "server.properties"
         topics = self.data_dir / "topics"
+        if "," in str(topics):
+            raise LocalStackError(
+                f"Kafka reads a comma in a path as the end of it: choose a data directory other "
+                f"than {self.data_dir}"
+            )
         settings = broker_settings(
             port=port, controller_port=controller_port, log_dir=topics, extra=self._settings
         )
@@ -221,7 +227,7 @@ class KafkaBroker:
             text=True,
             timeout=_FORMAT_TIMEOUT_S,
             check=False,
-            env=os.environ | {"LC_ALL": "C.UTF-8"},
+            env=_environment(),
         )
         if done.returncode != 0:
             said = (done.stderr + done.stdout).strip()
@@ -252,6 +258,11 @@ class KafkaBroker:
             return message
         shown = "\n".join(f"  | {line}" for line in own)
         return f"{message}\nand of {self.log_file}:\n{shown}"
+
+
+def _environment() -> dict[str, str]:
+    # Without a UTF-8 locale Java cannot open paths that are not ASCII.
+    return os.environ | {"LC_ALL": "C.UTF-8"}
 
 
 def wait_for_broker(bootstrap: str, *, timeout_s: float) -> None:

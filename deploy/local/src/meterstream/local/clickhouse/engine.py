@@ -16,12 +16,25 @@ from typing import Any
 import chdb
 
 from meterstream.local.clickhouse.errors import ErrorCode, ServerError
-from meterstream.local.clickhouse.statement import Insert, Query, parse
+from meterstream.local.clickhouse.statement import Insert, Query, parse, used_names
 
 _NAME = re.compile(r"[A-Za-z_]\w*\Z", re.ASCII)
 _FORMAT = re.compile(r"[A-Za-z0-9]+\Z", re.ASCII)
 # Names by which chdb means Python objects; they are no ClickHouse formats.
 _PYTHON_FORMATS = frozenset({"dataframe", "arrowtable", "datastore"})
+# The table functions that stay within the database. Every other one of the engine reaches
+# files, networks or programs, and the engine's read-only mode does not stop all of them.
+_INNER_TABLE_FUNCTIONS = frozenset(
+    {
+        "dictionary", "format", "generate_series", "generaterandom", "generateseries", "input",
+        "loop", "merge", "mergetreeindex", "null", "numbers", "numbers_mt", "primes", "values",
+        "view", "viewexplain", "zeros", "zeros_mt",
+    }
+)  # fmt: skip
+# Their values are SQL themselves, which nobody would look at.
+_SETTINGS_WITH_SQL = "additional_"
+# A scalar function that returns a file's content; it may be named without a call (`APPLY file`).
+_FILE_FUNCTION = "file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +71,10 @@ class Engine:
         self._anchor = chdb.connect(self._path)
         self.version = self._ask("version()")
         self.timezone = self._ask("serverTimezone()")
+        listed = self._ask(
+            "arrayStringConcat(groupArray(lower(name)), ' ') FROM system.table_functions"
+        )
+        self._outward = frozenset(listed.split()) - _INNER_TABLE_FUNCTIONS
 
     def close(self) -> None:
         """Shut the engine down; open requests must have ended."""
@@ -87,6 +104,10 @@ class Engine:
                 values = dict(request.settings)
                 values |= {f"param_{name}": value for name, value in request.parameters.items()}
                 for name, value in values.items():
+                    if request.read_only and name.startswith(_SETTINGS_WITH_SQL):
+                        raise ServerError(
+                            ErrorCode.READONLY, f"in read-only mode {name} cannot be set"
+                        )
                     connection.query(f"SET {_checked_name(name)} = {quote_text(value)}")
                 if request.read_only:
                     # Last, since nothing can be set after it, nor this be taken back.
@@ -106,11 +127,22 @@ class Engine:
                 formatted = self._ask(f"formatQuerySingleLine({quote_text(statement.text)})")
             canonical = parse(formatted.encode())
             if isinstance(canonical, Query) and canonical.reads_only:
+                self._check_stays_inside(formatted.encode())
                 return
         raise ServerError(
             ErrorCode.READONLY,
             "in read-only mode only SELECT, WITH, SHOW, DESCRIBE, EXPLAIN and EXISTS are allowed",
         )
+
+    def _check_stays_inside(self, sql: bytes) -> None:
+        names, called = used_names(sql)
+        outward = called & self._outward | names & {_FILE_FUNCTION}
+        if outward:
+            raise ServerError(
+                ErrorCode.ACCESS_DENIED,
+                f"in read-only mode {', '.join(sorted(outward))} cannot be used: it reaches "
+                "outside of the database",
+            )
 
     def _ask(self, expression: str) -> str:
         return (

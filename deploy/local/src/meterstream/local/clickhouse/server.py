@@ -96,7 +96,8 @@ class ClickHouseServer:
             "ClickHouse",
             command,
             log_path=self.data_dir / "log" / "clickhouse.log",
-            env=os.environ | passwords,
+            # The working directory's modules must not stand before the installed ones.
+            env=os.environ | passwords | {"PYTHONSAFEPATH": "1"},
             grace_s=self._stop_timeout_s,
         )
         self._process = process

@@ -73,6 +73,24 @@ def parse(sql: bytes) -> Insert | Query:
     return insert if insert is not None else _parse_query(sql)
 
 
+def used_names(sql: bytes) -> tuple[frozenset[str], frozenset[str]]:
+    """Return all identifiers of a statement, and those that `(` follows, in lower case."""
+    names, called = set(), set()
+    previous = _NOTHING
+    for token in _tokens(sql):
+        if token.kind in ("word", "quoted"):
+            names.add(_plain_name(token))
+        elif token.value == b"(" and previous.kind in ("word", "quoted"):
+            called.add(_plain_name(previous))
+        previous = token
+    return frozenset(names), frozenset(called)
+
+
+def _plain_name(token: _Token) -> str:
+    value = token.value[1:-1] if token.kind == "quoted" else token.value
+    return value.decode(errors="replace").lower()
+
+
 def _tokens(sql: bytes) -> Iterator[_Token]:
     depth = 0
     for match in _TOKEN.finditer(sql):
