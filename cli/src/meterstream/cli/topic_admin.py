@@ -122,17 +122,20 @@ class TopicAdmin:
 
     def mend(self, faults: list[Fault]) -> list[Fault]:
         """Change the settings that mend faults, and return the faults that none can mend."""
+        changes: dict[str, dict[str, str]] = {}
+        for fault in faults:
+            if fault.settings:
+                changes.setdefault(fault.topic, {}).update(fault.settings)
         resources = [
             ConfigResource(
                 ResourceType.TOPIC,
-                fault.topic,
+                topic,
                 incremental_configs=[
                     ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
-                    for name, value in fault.settings.items()
+                    for name, value in settings.items()
                 ],
             )
-            for fault in faults
-            if fault.settings
+            for topic, settings in changes.items()
         ]
         if resources:
             for resource, future in self._admin.incremental_alter_configs(resources).items():
@@ -243,7 +246,9 @@ def _span(milliseconds: float) -> str:
     if milliseconds == float("inf"):
         return "for ever"
     hours = milliseconds / 3_600_000
-    return f"{hours / 24:.3g} days" if hours >= 48 else f"{hours:.3g} hours"
+    if hours >= 48:
+        return f"{hours / 24:.3g} days"
+    return "1 hour" if hours == 1 else f"{hours:.3g} hours"
 
 
 def _result(future: "Future[T]", what: str) -> T:

@@ -1,0 +1,41 @@
+"""Runs the meterstream command as a user does: as a process."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a command printed, and its exit code."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> Any:
+        """The JSON document on stdout."""
+        return json.loads(self.stdout)
+
+
+def run_command(*arguments: str, env: Mapping[str, str], cwd: Path) -> Ran:
+    """Run `meterstream` to its end, with no settings but those given."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("METERSTREAM_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "meterstream.cli", *arguments],
+        env=clean | dict(env),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    return Ran(done.returncode, done.stdout, done.stderr)
