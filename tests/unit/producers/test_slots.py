@@ -1,0 +1,110 @@
+"""One process at a time owns a slot, and what a dead one left is adopted."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from meterstream.producers import SpoolUnusable
+from meterstream.producers.spool import SpoolRoot
+
+_HOLDER = """
+import sys
+from pathlib import Path
+from meterstream.producers.spool import SpoolRoot
+slot = SpoolRoot(Path(sys.argv[1]), max_bytes=1 << 20, sync=False).claim()
+slot.log.append([(0, b"team", b"left behind")])
+print(slot.log.directory.name, flush=True)
+sys.stdin.read()
+"""
+
+
+def _make_root(path: Path) -> SpoolRoot:
+    return SpoolRoot(path, max_bytes=1 << 20, sync=False)
+
+
+def _hold(path: Path) -> tuple["subprocess.Popen[str]", str]:
+    """Start a process that holds a slot with one event; return it and the slot's name."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _HOLDER, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    return process, process.stdout.readline().strip()
+
+
+def test_publishers_of_one_directory_have_slots_of_their_own(tmp_path: Path) -> None:
+    """Two slots in one process, and one of another process, do not meet."""
+    process, theirs = _hold(tmp_path)
+    root = _make_root(tmp_path)
+    slots = [root.claim(), root.claim()]
+    names = {slot.log.directory.name for slot in slots}
+    assert len({*names, theirs}) == 3
+    assert root.adopt() == []
+    process.communicate("")
+    for slot in slots:
+        slot.close()
+
+
+def test_the_slot_of_a_killed_process_is_adopted(tmp_path: Path) -> None:
+    """A kill -9 frees the lock, and the next claim takes the events along."""
+    process, name = _hold(tmp_path)
+    root = _make_root(tmp_path)
+    own = root.claim()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    [adopted] = root.adopt()
+    assert adopted.log.directory.name == name
+    assert adopted.log.waiting == 1
+    adopted.close()
+    own.close()
+    again = root.claim()
+    assert again.log.waiting == 1
+    again.close()
+
+
+def test_a_slot_that_is_empty_is_removed(tmp_path: Path) -> None:
+    """After everything is settled nothing of a slot remains."""
+    root = _make_root(tmp_path)
+    slot = root.claim()
+    slot.log.append([(0, b"team", b"x")])
+    slot.log.acks.settle(0)
+    assert slot.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_slot_that_a_process_left_is_cleared_away(tmp_path: Path) -> None:
+    """Adopting finds nothing to send in it, and removes it."""
+    root = _make_root(tmp_path)
+    own, dead = root.claim(), root.claim()
+    dead.abandon()
+    assert root.adopt() == []
+    assert [path.name for path in tmp_path.iterdir()] == [own.log.directory.name]
+    own.close()
+
+
+def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    """The error names the path and the setting."""
+    (tmp_path / "file").touch()
+    with pytest.raises(SpoolUnusable, match=r"file/spool.*spool_dir"):
+        _make_root(tmp_path / "file" / "spool")
+
+
+def test_a_slot_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    """A lock that is no file stops the start with a clear error."""
+    (tmp_path / "slot-0000" / "lock").mkdir(parents=True)
+    with pytest.raises(SpoolUnusable, match="slot-0000/lock"):
+        _make_root(tmp_path).claim()
+
+
+def test_the_spool_is_private(tmp_path: Path) -> None:
+    """Nobody but the service's user reads what waits."""
+    slot = _make_root(tmp_path / "spool").claim()
+    slot.log.append([(0, b"team", b"x")])
+    for path in (tmp_path / "spool").rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0, path
+    slot.close()
