@@ -62,8 +62,10 @@ def properties_text(settings: Mapping[str, str]) -> str:
 
 
 def _escape(value: str) -> str:
-    plain = value.replace("\\", "\\\\")
-    return plain.encode("ascii", "backslashreplace").decode().replace("\\x", "\\u00")
+    # UTF-16 code units, since that is what the format's \uXXXX means.
+    units = value.replace("\\", "\\\\").encode("utf-16-be")
+    codes = (int.from_bytes(units[at : at + 2]) for at in range(0, len(units), 2))
+    return "".join(chr(code) if code < 0x80 else f"\\u{code:04x}" for code in codes)
 
 
 def new_cluster_id() -> str:

@@ -3,6 +3,7 @@
 import gzip
 import zlib
 from collections.abc import Callable
+from typing import Protocol
 
 import lz4.frame  # type: ignore[import-untyped]
 import zstandard
@@ -12,6 +13,25 @@ from meterstream.local.clickhouse.errors import ErrorCode, ServerError
 _ZSTD_LEVEL = 1
 _GZIP_LEVEL = 3
 
+# Little enough that what comes out of one step fits into memory, whatever the client packed.
+_STEP_BYTES = 4096
+
+
+class _Stream(Protocol):
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes | None: ...
+    def decompress(self, data: bytes, /) -> bytes: ...
+
+
+_DECOMPRESS: dict[str, Callable[[], _Stream]] = {
+    # 47: zlib finds out by itself whether it is gzip or zlib.
+    "gzip": lambda: zlib.decompressobj(47),
+    "deflate": lambda: zlib.decompressobj(47),
+    "zstd": lambda: zstandard.ZstdDecompressor().decompressobj(),
+    "lz4": lz4.frame.LZ4FrameDecompressor,
+}
 _COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "zstd": lambda data: zstandard.compress(data, _ZSTD_LEVEL),
     "lz4": lz4.frame.compress,
@@ -43,15 +63,21 @@ def decompress(data: bytes, encoding: str, *, limit_bytes: int) -> bytes:
 def _decompress(data: bytes, name: str, limit_bytes: int) -> bytes:
     if name in ("", "identity") or not data:
         return data
-    if name in ("gzip", "deflate"):
-        # 47: zlib finds out by itself whether it is gzip or zlib.
-        return zlib.decompressobj(47).decompress(data, limit_bytes + 1)
-    if name == "zstd":
-        with zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True) as reader:
-            return reader.read(limit_bytes + 1)
-    if name == "lz4":
-        return bytes(lz4.frame.LZ4FrameDecompressor().decompress(data, max_length=limit_bytes + 1))
-    raise ServerError(ErrorCode.NOT_IMPLEMENTED, f"Unknown Content-Encoding {name}")
+    start = _DECOMPRESS.get(name)
+    if start is None:
+        raise ServerError(ErrorCode.NOT_IMPLEMENTED, f"Unknown Content-Encoding {name}")
+    plain = bytearray()
+    # Several compressed streams in a row are one, as with gzip's and zstd's own tools.
+    while data and len(plain) <= limit_bytes:
+        stream = start()
+        for at in range(0, len(data), _STEP_BYTES):
+            plain += stream.decompress(data[at : at + _STEP_BYTES])
+            if stream.eof or len(plain) > limit_bytes:
+                break
+        else:
+            raise EOFError("it ends too early")
+        data = (stream.unused_data or b"") + data[at + _STEP_BYTES :]
+    return bytes(plain)
 
 
 def choose_encoding(accepted: str) -> str | None:
