@@ -162,7 +162,7 @@ class Writer:
 
 def _folded(late: Sequence[Row], width_s: int) -> list[Row]:
     """Return `late` with starts of wider windows; rows of one key must not fall together."""
-    moved = [
+    moved: list[Row] = [
         {**row, "window_start": int(str(row["window_start"])) // width_s * width_s} for row in late
     ]
     keys = [tuple(str(row.get(column.name, "")) for column in rows.CELL_KEY) for row in moved]

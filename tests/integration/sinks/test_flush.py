@@ -30,6 +30,7 @@ class Sink:
 
 
 def usage(client: Client, by: str, window: str) -> list[tuple[object, ...]]:
+    """Return name, runs, credits and median latency by window."""
     return [
         tuple(row)
         for row in client.query(
@@ -77,10 +78,10 @@ def test_minutes_charges_and_ledger_of_a_step_are_in_clickhouse(
     )
     assert ledger.result_rows == [("genesis", 0, 0, 0, 0, 0), ("step", 0, 2, 2, 2, 3_000_000)]
     assert sink.committed == {0: writer.chain.link}
-    credits = migrated.query(
+    total = migrated.query(
         "SELECT credits FROM usage_by_team(window='1d', zone='UTC', since='', until='')"
     )
-    assert credits.result_rows == [(Decimal("3.000000"),)]
+    assert total.result_rows == [(Decimal("3.000000"),)]
 
 
 def test_closed_windows_move_to_coarse_rows_and_the_sums_stay(

@@ -150,7 +150,7 @@ def _hold(partitions: Sequence[PartitionState], refused: Refused) -> None:
     lineage = Lineage(UUID(bytes=row["events_topic_id"]), int(row["generation"]))  # type: ignore[arg-type, call-overload]
     for state in partitions:
         if state.partition == row["partition"]:
-            state.hold(lineage, int(row["window_start"].timestamp()))  # type: ignore[attr-defined]
+            state.watermarks[lineage].hold(int(row["window_start"].timestamp()))  # type: ignore[attr-defined]
 
 
 _WATERMARK_SCHEMA: Final = pa.schema(

@@ -9,7 +9,7 @@ from meterstream.schemas.journal import Kind, Link
 from .closing import Closing
 from .errors import JournalBroken
 from .record import Decoded
-from .windows import CLOSED_FOREVER, NOTHING_CLOSED, Closed, closed_at, closed_before
+from .windows import CLOSED_FOREVER, Closed, closed_at, closed_before
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,10 @@ class Watermark:
     """ClickHouse has no row of it yet."""
     held: Closed = CLOSED_FOREVER
     """A quarantined minute lets nothing close beyond this."""
+
+    def hold(self, window_start_s: int) -> None:
+        """Let no window close that holds the minute at `window_start_s`: it is not stored."""
+        self.held = self.held.limited_to(closed_before(window_start_s))
 
 
 @dataclass(slots=True)
@@ -53,16 +57,19 @@ class PartitionState:
         lineage = Lineage(header.events_topic_id, header.generation)
         watermark = self.watermarks.get(lineage)
         if watermark is None:
-            is_genesis = header.kind is Kind.GENESIS
-            closed = closed_at(header.clock_us, grace_us) if is_genesis else NOTHING_CLOSED
-            watermark = self.watermarks[lineage] = Watermark(closed, is_new=True)
+            # No minute is on time that was over, by more than the grace, before the first record.
+            before = None if header.kind is Kind.GENESIS else self.link
+            clock_us = header.clock_us if before is None else before.clock_us
+            watermark = Watermark(closed_at(clock_us, grace_us), is_new=True)
+            self.watermarks[lineage] = watermark
         first_s = decoded.first_on_time_s
         if first_s is not None and first_s < watermark.closed.quarter_s:
             raise JournalBroken(
                 f"journal partition {self.partition}, offset {decoded.record.offset}: the meter"
                 f" changed the minute {first_s} (seconds since 1970) after this sink had closed its"
-                f" quarter with a grace of {grace_us // 1_000_000} s. Set METERSTREAM_GRACE_SECONDS of the"
-                " sink to the meter's value and start it again: it closes those windows anew"
+                f" quarter with a grace of {grace_us // 1_000_000} s. Set the sink's"
+                " METERSTREAM_GRACE_SECONDS to the meter's value and start it again: it closes"
+                " those windows anew"
             )
         self.pending.append(decoded)
         self.link = decoded.record.link
@@ -87,11 +94,6 @@ class PartitionState:
                 last.offset + 1,
                 last.version,
             )
-
-    def hold(self, lineage: Lineage, window_start_s: int) -> None:
-        """Let no window close that holds the minute at `window_start_s`: it is not stored."""
-        watermark = self.watermarks[lineage]
-        watermark.held = watermark.held.limited_to(closed_before(window_start_s))
 
     def stored(self, closings: Iterable[Closing]) -> None:
         """Note that the pending records and `closings` are in ClickHouse."""

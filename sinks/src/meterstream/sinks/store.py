@@ -14,6 +14,7 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 from .client import CLUSTER_SETTINGS, WRITE_SETTINGS, is_row_fault
 from .closing import Closing, close_windows
 from .errors import RowsRefused
+from .metrics import SinkMetrics
 
 MAX_REFUSED_ROWS: Final = 100
 """Of one insert. More than that, and it is the table that is wrong, not the rows."""
@@ -46,10 +47,16 @@ class ClickHouseStore:
     """The store that is ClickHouse. It belongs to one thread."""
 
     def __init__(
-        self, client: Client, now_us: Callable[[], int], *, on_cluster: bool = False
+        self,
+        client: Client,
+        now_us: Callable[[], int],
+        metrics: SinkMetrics | None = None,
+        *,
+        on_cluster: bool = False,
     ) -> None:
         self._client = client
         self._now_us = now_us
+        self._metrics = metrics or SinkMetrics()
         self._settings = {**WRITE_SETTINGS, **(CLUSTER_SETTINGS if on_cluster else {})}
 
     def insert(self, target: str, table: pa.Table) -> list[Refused]:
@@ -60,7 +67,9 @@ class ClickHouseStore:
         """
         refused: list[Refused] = []
         self._insert_part(target, table, refused)
+        self._metrics.rows.labels(target).inc(table.num_rows - len(refused))
         if refused:
+            self._metrics.quarantined_rows.labels(target).inc(len(refused))
             self._client.insert_arrow(
                 "quarantine", _quarantine_table(refused, self._now_us()), settings=self._settings
             )
@@ -101,6 +110,7 @@ def _quarantine_table(refused: list[Refused], now_us: int) -> pa.Table:
                 "target": one.target,
                 **{name: one.row.get(name, 0) for name in ("generation", "partition", "version")},
                 "events_topic_id": one.row.get("events_topic_id", bytes(16)),
+                "late": one.row.get("late", -1),
                 "window_start": one.row.get("window_start", 0),
                 "row_hash": int.from_bytes(
                     hashlib.blake2b(text.encode(), digest_size=8).digest(), "big"
@@ -123,6 +133,7 @@ _QUARANTINE_SCHEMA: Final = pa.schema(
         ("events_topic_id", pa.binary(16)),
         ("generation", pa.uint32()),
         ("partition", pa.uint16()),
+        ("late", pa.int64()),
         ("window_start", pa.timestamp("s", "UTC")),
         ("row_hash", pa.uint64()),
         ("row_json", pa.string()),

@@ -25,7 +25,6 @@ class Closed:
 
 
 CLOSED_FOREVER: Final = Closed(FOREVER_S, FOREVER_S)
-NOTHING_CLOSED: Final = Closed(0, 0)
 
 
 def closed_at(clock_us: int, grace_us: int) -> Closed:

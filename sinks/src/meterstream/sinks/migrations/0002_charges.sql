@@ -96,6 +96,7 @@ CREATE TABLE IF NOT EXISTS quarantine ${on_cluster}
     events_topic_id UUID COMMENT 'Topic id of the events topic that the row was counted from',
     generation UInt32 COMMENT 'Generation of the journal; a new one adds rows and replaces none',
     partition UInt16 COMMENT 'Partition of the events topic',
+    late Int64 DEFAULT -1 COMMENT 'late of the row, -1 where it was on time or has none',
     window_start DateTime('UTC') COMMENT 'Window of the row, 1970 where it has none',
     row_hash UInt64 COMMENT 'Hash of the row, to tell refused rows of one record apart',
     row_json String COMMENT 'The row as JSON',

@@ -1,0 +1,236 @@
+"""Follows the journal's partitions that the consumer group gives to this process."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from meterstream.schemas.journal import HEADER_KEY, Chain, ChainHole, Link, MalformedRecord
+
+from .errors import JournalBroken
+from .log_reader import is_passing
+from .record import JournalRecord
+from .start import Start, header_of, place_of, timestamp_us_of
+
+OnAssigned = Callable[[int, Link | None], Start]
+"""Told of each partition that this process now owns, with its committed link; returns the start."""
+OnRevoked = Callable[[list[int], bool], None]
+"""Told of partitions that go, and whether they may still be committed."""
+
+_CUT_SHORT: Final = frozenset(
+    {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION}
+)
+
+_NO_TOPIC: Final = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC})
+_NOT_OURS: Final = frozenset(
+    {
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.REBALANCE_IN_PROGRESS,
+        KafkaError.FENCED_INSTANCE_ID,
+        KafkaError._ASSIGNMENT_LOST,
+        KafkaError._STATE,
+    }
+)
+
+log = logging.getLogger(__name__)
+
+
+class JournalReader:
+    """A consumer of the journal that knows valid records from void ones.
+
+    It belongs to one thread. `on_assigned` and `on_revoked` are called within `poll` and `close`.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        topic: str,
+        group: str,
+        on_assigned: OnAssigned,
+        on_revoked: OnRevoked,
+    ) -> None:
+        self.topic = topic
+        self._on_assigned = on_assigned
+        self._on_revoked = on_revoked
+        self._chains: dict[int, Chain] = {}
+        self._rewound_at: dict[int, int] = {}
+        self._failure: BaseException | None = None
+        self._consumer = Consumer(
+            {
+                **config,
+                "group.id": group,
+                "enable.auto.commit": False,
+                "auto.offset.reset": "error",
+                "check.crcs": True,
+                "fetch.wait.max.ms": 50,
+                "queued.max.messages.kbytes": 64 * 1024,
+                "max.poll.interval.ms": 600_000,
+                "session.timeout.ms": 10_000,
+                "topic.metadata.refresh.interval.ms": 10_000,
+            }
+        )
+        self._consumer.subscribe(
+            [topic],
+            on_assign=self._assigned,
+            on_revoke=lambda _, partitions: self._revoked(partitions, may_commit=True),
+            on_lost=lambda _, partitions: self._revoked(partitions, may_commit=False),
+        )
+
+    @property
+    def partitions(self) -> list[int]:
+        """The partitions that this process owns."""
+        return sorted(self._chains)
+
+    def void_records(self, partition: int) -> int:
+        """Return how many void records of `partition` were passed over."""
+        return self._chains[partition].void_records
+
+    def poll(self, timeout_s: float) -> JournalRecord | None:
+        """Return the next valid record of any partition, or None if there is none for a while.
+
+        Raises JournalBroken where the chain cannot be followed, and whatever the callbacks raise.
+        """
+        message = self._consumer.poll(timeout_s)
+        self._raise_failure()
+        if message is None:
+            return None
+        error = message.error()
+        if error is None:
+            return self._take(message)
+        if error.code() in _CUT_SHORT:
+            log.warning("%s: %s; looking for the place anew", self.topic, error.str())
+            self._start_again([place_of(message)[0]])
+        elif error.code() in _NO_TOPIC:
+            log.warning("topic %s does not exist: create it with `meterstream topics`", self.topic)
+        elif not is_passing(error):
+            raise JournalBroken(f"topic {self.topic} cannot be read: {error.str()}")
+        return None
+
+    def lag(self, partition: int) -> int:
+        """Return how many records of `partition` were not taken yet, as far as is known."""
+        link = self._chains[partition].link
+        known = self._consumer.get_watermark_offsets(
+            TopicPartition(self.topic, partition), cached=True
+        )
+        if link is None or known[1] < 0:
+            return 0
+        return max(0, int(known[1]) - link.next_offset)
+
+    def commit(self, links: Mapping[int, Link]) -> None:
+        """Commit each link with its offset. Raises KafkaException if the group refuses it."""
+        offsets = [
+            TopicPartition(self.topic, partition, link.next_offset, metadata=link.to_metadata())
+            for partition, link in links.items()
+            if partition in self._chains
+        ]
+        if not offsets:
+            return
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as failure:
+            if failure.args[0].code() not in _NOT_OURS:
+                raise
+            # The rows are stored, and the partitions are about to go: their next owner begins at
+            # the positions in ClickHouse or before.
+            log.warning("links not committed: %s", failure.args[0].str())
+
+    def close(self) -> None:
+        """Leave the group."""
+        self._consumer.close()
+        self._raise_failure()
+
+    def _take(self, message: Message) -> JournalRecord | None:
+        partition, offset = place_of(message)
+        chain = self._chains.get(partition)
+        if chain is None:
+            return None  # fetched before the partition went
+        where = f"{self.topic}-{partition}, offset {offset}"
+        if HEADER_KEY not in dict(message.headers() or []):
+            log.error("%s has no header of the journal: not the meter's, passed over", where)
+            return None
+        try:
+            header = header_of(message)
+            timestamp_us = timestamp_us_of(message)
+            is_valid = chain.take(offset, timestamp_us, header)
+        except MalformedRecord as error:
+            raise JournalBroken(
+                f"{where} cannot be read: {error}. If a newer meter wrote it, update the sink"
+            ) from error
+        except ChainHole as error:
+            self._rewind(partition, offset, error)
+            return None
+        if not is_valid:
+            return None
+        assert chain.link is not None, "a valid record makes a link"
+        return JournalRecord(
+            partition,
+            offset,
+            timestamp_us,
+            max(0, message.leader_epoch() or 0),
+            header,
+            message.value() or b"",
+            chain.link,
+        )
+
+    def _rewind(self, partition: int, offset: int, hole: ChainHole) -> None:
+        """Go back to the kept link once; at the second hole in one place, stop."""
+        link = self._chains[partition].link
+        if link is None or self._rewound_at.get(partition) == offset:
+            raise JournalBroken(
+                f"{self.topic}-{partition} cannot be followed: {hole}. Begin a new generation with"
+                " `meterstream meter --new-generation`"
+            ) from hole
+        log.warning(
+            "%s-%d: %s; going back to offset %d", self.topic, partition, hole, link.next_offset
+        )
+        self._rewound_at[partition] = offset
+        self._start_again([partition])
+
+    def _start_again(self, partitions: Iterable[int]) -> None:
+        again = list(partitions)
+        self._on_revoked(again, False)
+        for start in self._starts([TopicPartition(self.topic, number) for number in again]):
+            self._consumer.seek(start)
+
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        # An exception must not be lost in the client's callback: the caller of poll gets it.
+        try:
+            consumer.assign(self._starts(partitions))
+        except Exception as error:  # noqa: BLE001 - raised again by poll
+            self._failure = error
+
+    def _starts(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
+        starts = []
+        for committed in self._consumer.committed(partitions, timeout=30):
+            start = self._on_assigned(committed.partition, self._committed_link(committed))
+            self._chains[committed.partition] = Chain(start.link)
+            starts.append(TopicPartition(self.topic, committed.partition, start.offset))
+        return starts
+
+    def _committed_link(self, committed: TopicPartition) -> Link | None:
+        if committed.offset < 0:
+            return None
+        try:
+            return Link.from_metadata(committed.metadata or "")
+        except ValueError:
+            raise JournalBroken(
+                f"the committed offset {committed.offset} of {self.topic}-{committed.partition} has"
+                " no link with it: something other than the sink has set it. Delete the consumer"
+                " group; the sink then goes on from the positions in ClickHouse"
+            ) from None
+
+    def _revoked(self, partitions: list[TopicPartition], *, may_commit: bool) -> None:
+        numbers = [one.partition for one in partitions]
+        try:
+            self._on_revoked(numbers, may_commit)
+        except Exception as error:  # noqa: BLE001 - raised again by poll
+            self._failure = error
+        for number in numbers:
+            self._chains.pop(number, None)
+
+    def _raise_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure

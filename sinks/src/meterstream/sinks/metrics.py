@@ -1,0 +1,47 @@
+"""The sink's metrics, built from the catalogue in `schemas`."""
+
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from meterstream.schemas.metrics import SINK
+
+_KINDS: Final[dict[str, Any]] = {"counter": Counter, "gauge": Gauge}
+
+
+class SinkMetrics:
+    """The metrics as attributes, and the registry that they are served from."""
+
+    lag_records: Gauge
+    lag_seconds: Gauge
+    records: Counter
+    void_records: Counter
+    freshness_seconds: Histogram
+    flush_seconds: Histogram
+    rows: Counter
+    retries: Counter
+    quarantined_rows: Counter
+    closed_until_seconds: Gauge
+    missing_events: Counter
+    refused_entries: Counter
+    truncations: Counter
+    stopped_feeds: Gauge
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        for metric in SINK:
+            name = metric.full_name.removesuffix("_total")
+            built = (
+                Histogram(
+                    name,
+                    metric.meaning,
+                    metric.labels,
+                    registry=self.registry,
+                    buckets=metric.buckets,
+                )
+                if metric.kind == "histogram"
+                else _KINDS[metric.kind](
+                    name, metric.meaning, metric.labels, registry=self.registry
+                )
+            )
+            setattr(self, metric.name, built)

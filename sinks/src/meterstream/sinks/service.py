@@ -1,0 +1,145 @@
+"""The sink as a service: its feeds, one thread each, and what they say about themselves."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+from clickhouse_connect.driver.client import Client
+
+from meterstream.schemas import topics
+
+from .cells import CellsTarget
+from .client import connect
+from .journal_feed import FlushPolicy, JournalFeed
+from .log_reader import LogReader
+from .metrics import SinkMetrics
+from .migrate import require_current
+from .retry import Stopped, until_done
+from .settings import SinkSettings
+from .start import StartFinder
+from .store import ClickHouseStore
+
+log = logging.getLogger(__name__)
+
+
+class Runnable(Protocol):
+    """A feed, ready to run."""
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until `stop` is set."""
+        ...
+
+
+class Service:
+    """Runs feeds until it is told to stop. A feed that fails stays stopped; others go on."""
+
+    def __init__(self, settings: SinkSettings, metrics: SinkMetrics | None = None) -> None:
+        self.metrics = metrics or SinkMetrics()
+        self._settings = settings
+        self._stop = threading.Event()
+        self._running: set[str] = set()
+        self.failures: dict[str, str] = {}
+        self._threads = [
+            threading.Thread(target=self._run, args=(feed,), name=feed)
+            for feed in settings.sink_feeds
+        ]
+
+    def start(self) -> None:
+        """Start all feeds."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Tell all feeds to store what is pending and to end."""
+        self._stop.set()
+
+    def wait(self) -> None:
+        """Return when all feeds have ended."""
+        for thread in self._threads:
+            thread.join()
+
+    def unhealthy(self) -> Mapping[str, str]:
+        """Return the feeds that cannot go on, with the reasons."""
+        return dict(self.failures)
+
+    def unready(self) -> Mapping[str, str]:
+        """Return the feeds that do not work, or not yet, with the reasons."""
+        waiting = set(self._settings.sink_feeds) - self._running - set(self.failures)
+        return {**self.failures, **dict.fromkeys(waiting, "is starting")}
+
+    def _run(self, feed: str) -> None:
+        self.metrics.stopped_feeds.labels(feed).set(0)
+        try:
+            client = until_done(
+                lambda: _client(self._settings),
+                f"{feed}: connecting to ClickHouse",
+                self._stop,
+                patience_s=0,
+            )
+            runnable = _FEEDS[feed](self._settings, client, self.metrics)
+            self._running.add(feed)
+            log.info("the %s feed runs", feed)
+            runnable.run(self._stop)
+        except Stopped:
+            log.info("the %s feed had not started", feed)
+        except Exception as error:
+            self.failures[feed] = str(error) or type(error).__name__
+            self.metrics.stopped_feeds.labels(feed).set(1)
+            log.exception("the %s feed has stopped", feed)
+        finally:
+            self._running.discard(feed)
+
+
+def _client(settings: SinkSettings) -> Client:
+    client = connect(
+        settings.clickhouse_url,
+        user=settings.clickhouse_user,
+        password=settings.clickhouse_password.get_secret_value(),
+        database=settings.clickhouse_database,
+        cluster=settings.clickhouse_cluster,
+    )
+    require_current(client, settings.clickhouse_database)
+    return client
+
+
+def _cells(settings: SinkSettings, client: Client, metrics: SinkMetrics) -> Runnable:
+    topic = settings.topic(topics.JOURNAL)
+    finder = StartFinder(
+        client,
+        LogReader(settings.kafka_client()),
+        topic,
+        "cells",
+        grace_us=settings.grace_us,
+    )
+    store = ClickHouseStore(
+        client,
+        lambda: time.time_ns() // 1000,
+        metrics,
+        on_cluster=settings.clickhouse_cluster is not None,
+    )
+    target = CellsTarget(client, store, finder, grace_us=settings.grace_us, metrics=metrics)
+    return JournalFeed(
+        "cells",
+        settings.kafka_client(),
+        topic,
+        settings.group("cells"),
+        target,
+        _policy(settings),
+        metrics,
+    )
+
+
+def _policy(settings: SinkSettings) -> FlushPolicy:
+    return FlushPolicy(
+        rows=settings.sink_flush_rows,
+        bytes=settings.sink_flush_bytes,
+        delay_s=settings.sink_flush_ms / 1000,
+        idle_delay_s=settings.sink_idle_flush_ms / 1000,
+    )
+
+
+_FEEDS: Final[dict[str, Callable[[SinkSettings, Client, SinkMetrics], Runnable]]] = {
+    "cells": _cells,
+}

@@ -1,0 +1,132 @@
+"""The settings of the sink: METERSTREAM_* in the environment, checked at start."""
+
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from meterstream.schemas.topics import DEFAULT_PREFIX
+
+from .errors import SinkError
+
+PREFIX: Final = "METERSTREAM_"
+
+Feed = Literal["cells", "history", "catalog"]
+FEEDS: Final[tuple[Feed, ...]] = ("cells", "history", "catalog")
+
+
+class SettingsInvalid(SinkError, ValueError):
+    """One or more settings cannot be used. The message names every one of them."""
+
+
+class SinkSettings(BaseSettings):
+    """What the sink needs to know."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    kafka_bootstrap: str = Field("127.0.0.1:9092", min_length=3)
+    """Brokers to begin with, host:port, separated by commas."""
+    topic_prefix: str = Field(DEFAULT_PREFIX, max_length=100, pattern=r"^[A-Za-z0-9._-]*$")
+    """What the names of all topics begin with."""
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    kafka_sasl_username: str | None = None
+    kafka_sasl_password: SecretStr | None = None
+    kafka_ssl_ca_file: Path | None = None
+
+    clickhouse_url: str = Field("http://127.0.0.1:8123", pattern=r"^https?://[^@\s]+$")
+    """Address of the HTTP interface, without user and password."""
+    clickhouse_user: str = Field("default", min_length=1)
+    clickhouse_password: SecretStr = SecretStr("")
+    clickhouse_database: str = Field("meterstream", pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,62}$")
+    clickhouse_cluster: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,62}$")
+    """Name of the cluster whose replicas hold the tables; none on a single server."""
+
+    grace_seconds: int = Field(600, ge=0, le=86_400)
+    """How long after its end a window stays open. It must be the meter's value."""
+    sink_feeds: Annotated[tuple[Feed, ...], NoDecode] = FEEDS
+    """What this process does, separated by commas: cells, history, catalog."""
+    sink_group: str = Field("sink", min_length=1, max_length=100)
+    """Consumer group of the sinks, after the topic prefix; each feed has its own below it."""
+    sink_flush_rows: int = Field(100_000, ge=1, le=5_000_000)
+    sink_flush_bytes: int = Field(64 * 1024 * 1024, ge=1024, le=1024 * 1024 * 1024)
+    sink_flush_ms: int = Field(300, ge=1, le=60_000)
+    """A flush comes after so many rows, so many journal bytes, or so long, whichever is first."""
+    sink_idle_flush_ms: int = Field(2_000, ge=1, le=600_000)
+    """How long the clock alone may move on before its new value is stored."""
+    metrics_host: str = "127.0.0.1"
+    """Address that /metrics, /healthz and /readyz are served on."""
+    sink_metrics_port: int = Field(9466, ge=0, le=65535)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_feeds(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("sink_feeds"), str):
+            names = [name.strip() for name in values["sink_feeds"].split(",") if name.strip()]
+            return {**values, "sink_feeds": tuple(dict.fromkeys(names))}
+        return values
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if not self.sink_feeds:
+            raise ValueError(f"{PREFIX}SINK_FEEDS names no feed: use some of {', '.join(FEEDS)}")
+        if self.kafka_security_protocol.startswith("SASL") and not (
+            self.kafka_sasl_username and self.kafka_sasl_password
+        ):
+            raise ValueError(
+                f"{PREFIX}KAFKA_SASL_USERNAME and {PREFIX}KAFKA_SASL_PASSWORD are needed with"
+                f" {self.kafka_security_protocol}"
+            )
+        if self.kafka_ssl_ca_file is not None and not self.kafka_ssl_ca_file.is_file():
+            raise ValueError(f"{PREFIX}KAFKA_SSL_CA_FILE: no file {self.kafka_ssl_ca_file}")
+        return self
+
+    @property
+    def grace_us(self) -> int:
+        """The grace in microseconds."""
+        return self.grace_seconds * 1_000_000
+
+    def topic(self, name: str) -> str:
+        """Return the full name of the topic that `schemas.topics` calls `name`."""
+        return self.topic_prefix + name
+
+    def group(self, feed: str) -> str:
+        """Return the consumer group of a feed."""
+        return f"{self.topic_prefix}{self.sink_group}-{feed}"
+
+    def kafka_client(self) -> dict[str, Any]:
+        """Return what all librdkafka clients are set up with."""
+        config: dict[str, Any] = {
+            "bootstrap.servers": self.kafka_bootstrap,
+            "security.protocol": self.kafka_security_protocol,
+            "reconnect.backoff.max.ms": 2_000,
+            "log_level": 3,
+        }
+        if self.kafka_security_protocol.startswith("SASL"):
+            assert self.kafka_sasl_password is not None, "checked above"
+            config["sasl.mechanism"] = self.kafka_sasl_mechanism
+            config["sasl.username"] = self.kafka_sasl_username
+            config["sasl.password"] = self.kafka_sasl_password.get_secret_value()
+        if self.kafka_ssl_ca_file is not None:
+            config["ssl.ca.location"] = str(self.kafka_ssl_ca_file)
+        return config
+
+
+def load_settings(**given: Any) -> SinkSettings:
+    """Return the settings; `given` ones win over the environment.
+
+    Raises SettingsInvalid with every fault at once. Values are no part of its message, since one
+    of them may be a secret.
+    """
+    try:
+        return SinkSettings(**given)
+    except ValidationError as error:
+        faults = []
+        for fault in error.errors(include_url=False, include_input=False):
+            name = PREFIX + "_".join(str(part) for part in fault["loc"]).upper()
+            text = fault["msg"].removeprefix("Value error, ")
+            faults.append(f"  {name}: {text}" if fault["loc"] else f"  {text}")
+        raise SettingsInvalid("These settings cannot be used:\n" + "\n".join(faults)) from None

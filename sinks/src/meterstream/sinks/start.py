@@ -1,0 +1,178 @@
+"""Where a feed goes on in a journal partition, and what to do where the journal was cut.
+
+A feed keeps its place twice: as a link in the metadata of its committed offset, and in the table
+`positions`, written with the rows. It goes on at the earlier one, since rows are idempotent; and
+only at a link, never at a bare offset. Where ClickHouse has no place at all it is empty, and all
+rows are made again from the genesis record on.
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import Final
+
+from clickhouse_connect.driver.client import Client
+from confluent_kafka import Message
+
+from meterstream.schemas.journal import HEADER_KEY, Chain, Header, Link, MalformedRecord
+
+from .errors import JournalBroken
+from .log_reader import LogReader
+from .positions import read_position
+from .record import EPOCH_FACTOR
+
+REWIND_US: Final = 3600 * 1_000_000
+"""How much of the clock before a cut is read again, besides the grace: cells that were open at
+the cut may have lost the row they had before it, and are written anew by these records."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where to begin: after `link`, or at `offset` if the chain begins there."""
+
+    offset: int
+    link: Link | None
+    cut: int | None = None
+    """Set where the journal lost records that were stored: the last offset that is left of them.
+    Rows of later offsets must be removed before anything is read."""
+
+
+class StartFinder:
+    """Finds the start of one feed in the partitions of the journal."""
+
+    def __init__(
+        self, client: Client, log_reader: LogReader, topic: str, feed: str, *, grace_us: int
+    ) -> None:
+        self._client = client
+        self._log = log_reader
+        self._topic = topic
+        self._feed = feed
+        self._rewind_us = REWIND_US + grace_us
+
+    def find(self, partition: int, committed: Link | None) -> Start:
+        """Return where to begin in `partition`. Raises JournalBroken where that is nowhere."""
+        low, high = self._log.bounds(self._topic, partition)
+        position = read_position(self._client, self._feed, partition)
+        if position is None:
+            if committed is not None:
+                log.warning(
+                    "%s: ClickHouse holds nothing of journal partition %d up to its committed"
+                    " offset %d; all rows are made again",
+                    self._feed,
+                    partition,
+                    committed.next_offset,
+                )
+            return Start(low, None)
+        link = position.link
+        if committed is not None and committed.next_offset < link.next_offset:
+            link = committed
+        if low > link.next_offset:
+            raise JournalBroken(
+                f"{self._topic}-{partition}: the {self._feed} feed goes on at offset"
+                f" {link.next_offset}, but retention has removed everything before {low}. The sink"
+                " was down for longer than the journal is kept; the rows between are lost. Begin a"
+                " new generation with `meterstream meter --new-generation`"
+            )
+        if self._joins(partition, link, low, high):
+            return Start(link.next_offset, link)
+        return self._after_cut(partition, low)
+
+    def _joins(self, partition: int, link: Link, low: int, high: int) -> bool:
+        """Tell whether the journal still holds the record that `link` comes from."""
+        if high < link.next_offset:
+            return False
+        if link.prev < low:
+            return True  # retention removed it, in order
+        message = self._log.at(self._topic, partition, link.prev)
+        return message is not None and _is_at(message, link)
+
+    def _after_cut(self, partition: int, low: int) -> Start:
+        """Return where to begin in a journal that lost records which are stored."""
+        stored = self._client.query(
+            "SELECT journal_offset, generation, events_to, toUnixTimestamp64Micro(clock), version"
+            " FROM ledger FINAL"
+            " WHERE partition = {partition:UInt16} AND journal_offset >= {low:Int64}"
+            " AND (events_topic_id, generation) IN (SELECT events_topic_id, generation FROM ledger"
+            " WHERE partition = {partition:UInt16} ORDER BY generation DESC LIMIT 1)"
+            " ORDER BY journal_offset",
+            parameters={"partition": partition, "low": low},
+        ).result_rows
+        links = [
+            (Link(int(at) + 1, int(at), int(generation), int(events_to), int(clock)), int(version))
+            for at, generation, events_to, clock, version in stored
+        ]
+        # What is left of the journal is a beginning of what it was: halve until its end is found.
+        left, right = 0, len(links)
+        while left < right:
+            middle = (left + right) // 2
+            link, version = links[middle]
+            message = self._log.at(self._topic, partition, link.prev)
+            if message is not None and _is_at(message, link, version // EPOCH_FACTOR):
+                left = middle + 1
+            else:
+                right = middle
+        if left == 0:
+            raise JournalBroken(
+                f"{self._topic}-{partition}: none of the records that ClickHouse knows is in the"
+                " journal any more: it was deleted, or made anew. Begin a new generation with"
+                " `meterstream meter --new-generation`, and keep this database"
+            )
+        cut = links[left - 1][0]
+        before = [
+            link for link, _ in links[:left] if link.clock_us <= cut.clock_us - self._rewind_us
+        ]
+        start = before[-1] if before else None
+        if start is None:
+            first = self._log.at(self._topic, partition, low)
+            if first is None or header_of(first).prev != -1:
+                raise JournalBroken(
+                    f"{self._topic}-{partition} was cut at offset {cut.prev}, and too little of it"
+                    " is left to mend the minutes that were open then. Begin a new generation with"
+                    " `meterstream meter --new-generation`"
+                )
+        log.error(
+            "%s: %s-%d lost its records after offset %d, whose rows are stored; they are removed",
+            self._feed,
+            self._topic,
+            partition,
+            cut.prev,
+        )
+        return Start(low if start is None else start.next_offset, start, cut.prev)
+
+
+def header_of(message: Message) -> Header:
+    """Return the header of a journal record; MalformedRecord if it has none that can be read."""
+    packed = dict(message.headers() or []).get(HEADER_KEY)
+    if not isinstance(packed, bytes):
+        raise MalformedRecord(f"no header {HEADER_KEY}")
+    return Header.unpack(packed)
+
+
+def place_of(message: Message) -> tuple[int, int]:
+    """Return partition and offset of a record that was read."""
+    partition, offset = message.partition(), message.offset()
+    assert partition is not None, "a record that was read has its place"
+    assert offset is not None, "a record that was read has its place"
+    return partition, offset
+
+
+def timestamp_us_of(message: Message) -> int:
+    """Return when the broker stored a record, in microseconds since 1970."""
+    return int(message.timestamp()[1]) * 1000
+
+
+def _is_at(message: Message, link: Link, leader_epoch: int | None = None) -> bool:
+    """Tell whether `message` is the record whose `link` this is."""
+    try:
+        header = header_of(message)
+    except MalformedRecord:
+        return False
+    clock_us = Chain().clock_after(header, timestamp_us_of(message))
+    if leader_epoch is not None and leader_epoch != max(0, message.leader_epoch() or 0):
+        return False
+    return (header.generation, header.events_to, clock_us) == (
+        link.generation,
+        link.events_position,
+        link.clock_us,
+    )

@@ -1,0 +1,47 @@
+"""Removes the rows of journal records that the journal has lost."""
+
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+from clickhouse_connect.driver.client import Client
+
+from .record import EPOCH_FACTOR
+
+CELLS_TABLES: Final = (
+    "usage_minutes",
+    "usage_quarters",
+    "usage_days",
+    "watermarks",
+    "charges",
+    "sessions",
+    "ledger",
+)
+HISTORY_TABLES: Final = ("runs", "agent_sessions_daily")
+
+log = logging.getLogger(__name__)
+
+
+def remove_rows_after(
+    client: Client, feed: str, tables: Sequence[str], partition: int, generation: int, cut: int
+) -> None:
+    """Remove from `tables` the rows of `partition` that came from journal offsets above `cut`.
+
+    Earlier generations are older than the cut and stay. The feed's position goes last: until then
+    a restart finds the cut once more.
+    """
+    for table in (*tables, "positions"):
+        where = (
+            "feed = {feed:String}" if table == "positions" else "generation >= {generation:UInt32}"
+        )
+        client.command(
+            f"DELETE FROM {table} WHERE {where} AND partition = {{partition:UInt16}}"  # noqa: S608
+            f" AND bitAnd(version, {EPOCH_FACTOR - 1}) > {{cut:Int64}}",
+            parameters={
+                "feed": feed,
+                "generation": generation,
+                "partition": partition,
+                "cut": cut,
+            },
+        )
+    log.warning("removed the rows of partition %d after journal offset %d", partition, cut)
