@@ -28,6 +28,8 @@ COMMANDS: Final = {
 }
 """Each command and the module that has it under its own name, in the order of `--help`."""
 
+SERVICES: Final = frozenset({"meter", "sink", "publisher"})
+
 EXIT_INTERRUPTED: Final = 130
 
 
@@ -51,7 +53,8 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="meterstream-cli", prog_name="meterstream")
 @click.option("--debug", is_flag=True, help="Show tracebacks and what the clients log.")
-def cli(debug: bool) -> None:
+@click.pass_context
+def cli(context: click.Context, debug: bool) -> None:
     """Usage metering for AI platforms: events in Kafka, exact usage in ClickHouse.
 
     \b
@@ -71,6 +74,8 @@ def cli(debug: bool) -> None:
     """
     if debug:
         os.environ["METERSTREAM_DEBUG"] = "1"
+    if context.invoked_subcommand in SERVICES:
+        return  # they log in a way of their own
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.INFO if debug else logging.ERROR,

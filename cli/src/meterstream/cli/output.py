@@ -15,6 +15,7 @@ from rich.table import Table
 REDRAW_EVERY_S: Final = 0.2
 SHOW_AFTER_S: Final = 1.0
 LINE_EVERY_S: Final = 5.0
+LOG_WIDTH: Final = 160
 
 
 def note(text: str) -> None:
@@ -34,13 +35,11 @@ def print_table(
     title: str | None = None,
     left: int = 1,
 ) -> None:
-    """Print rows as a table: drawn on a terminal, in tab-separated lines elsewhere.
+    """Print rows as a table: drawn on a terminal or under a title, else in tab-separated lines.
 
     The first `left` columns are texts; further ones are aligned right where they hold numbers.
     """
-    if not sys.stdout.isatty():
-        if title:
-            click.echo(title)
+    if not sys.stdout.isatty() and title is None:
         for row in (columns, *rows):
             click.echo("\t".join(_text(cell) for cell in row))
         return
@@ -53,7 +52,8 @@ def print_table(
         table.add_column(name, justify="right" if right else "left", no_wrap=right)
     for row in rows:
         table.add_row(*(_grouped(cell) for cell in row))
-    Console().print(table)
+    # A log file has no width of its own, and what is cut off there is gone.
+    Console(width=None if sys.stdout.isatty() else LOG_WIDTH).print(table)
 
 
 def counts_line(counts: Mapping[str, int]) -> str:

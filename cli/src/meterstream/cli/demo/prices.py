@@ -1,6 +1,7 @@
 """The rate card of the demonstration, and what its runs must cost by it: counted by the sender."""
 
 import json
+import logging
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, Producer
@@ -48,7 +49,10 @@ def publish_card(connection: Connection) -> None:
         if error is not None:
             failures.append(error)
 
-    producer = Producer({"acks": "all", "enable.idempotence": "true", **connection.kafka()})
+    producer = Producer(
+        {"acks": "all", "enable.idempotence": "true", **connection.kafka()},
+        logger=logging.getLogger("meterstream.kafka"),
+    )
     producer.produce(
         connection.topic(CATALOG),
         key=catalog_key(event),
