@@ -59,6 +59,17 @@ def test_what_was_appended_is_read_in_order(tmp_path: Path) -> None:
     assert log.waiting == 50
 
 
+def test_a_cursor_may_be_ahead_of_the_count(tmp_path: Path) -> None:
+    """Events that are read before the writer has counted them are neither lost nor read twice."""
+    log = _open_log(tmp_path)
+    cursor = Cursor(log, _no_damage)
+    _append(log, "a", "b", "c")
+    for counted in (1, 2, 3):
+        log.next_seq = counted
+        expected = [b"a", b"b", b"c"] if counted == 1 else []
+        assert [record.value for record in cursor.read()] == expected
+
+
 def test_a_reopened_log_goes_on_where_it_was(tmp_path: Path) -> None:
     """After a kill all events are there, and new ones come behind them."""
     log = _open_log(tmp_path)

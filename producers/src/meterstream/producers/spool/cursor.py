@@ -43,8 +43,9 @@ class Cursor:
                 self._lose(after.first, segment)
                 self._close_segment()
                 continue
-            # A failed write may have left records whose numbers the next segment uses again.
-            limit = end_seq if after is None else after.first
+            # A failed write may have left records whose numbers the next segment uses again. In
+            # the last segment there is no limit: the writer may be ahead of `end_seq` by now.
+            limit = records[-1].seq + 1 if after is None else after.first
             fresh = [
                 record
                 for record in records

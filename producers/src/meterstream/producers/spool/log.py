@@ -68,7 +68,7 @@ class SpoolLog:
     @property
     def waiting(self) -> int:
         """Events that are not settled."""
-        return self.next_seq - self.acks.low - self.acks.settled_above
+        return max(0, self.next_seq - self.acks.low - self.acks.settled_above)
 
     def segments(self) -> list[Segment]:
         """Return the segments, oldest first."""
