@@ -21,7 +21,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test test-fast demo lock clean
+.PHONY: help setup check test test-fast demo bench lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -53,6 +53,9 @@ test-fast: setup ## the tests that need neither broker nor engine
 
 demo: setup ## the whole pipeline on this machine (TRACE=path replays one, KEEP=1 leaves it up)
 	$(VENV)/bin/meterstream demo $(if $(TRACE),--trace "$(TRACE)") $(if $(KEEP),--keep)
+
+bench: setup ## measure speed, latency and memory, and write JSON
+	$(RUN) -m bench
 
 lock: setup ## pin requirements.in again, with hashes and without any index's address
 	$(RUN) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
