@@ -29,7 +29,7 @@ class Share(click.ParamType):
             part = Decimal(text[:-1]) / 100 if text.endswith("%") else Decimal(text)
         except InvalidOperation:
             self.fail(f"{value!r} is no share: give one as 2% or 0.02", param, ctx)
-        if not 0 <= part <= 1:
+        if not part.is_finite() or not 0 <= part <= 1:
             self.fail(f"{value!r} does not lie between 0 and 1 (100%)", param, ctx)
         return int(part * MILLION)
 
