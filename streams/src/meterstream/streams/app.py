@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import logging
 import ssl
 import sys
@@ -58,7 +59,6 @@ def build_app(settings: MeterSettings) -> tuple[MeterApp, Meter]:
     app.batching = Batching(
         max_events=settings.batch_max_events,
         max_bytes=settings.batch_max_bytes,
-        fetch_max_bytes=settings.fetch_max_bytes,
         fetch_min_bytes=min(256 * 1024, settings.fetch_max_bytes),
         fetch_wait_ms=max(10, settings.batch_linger_ms),
     )
@@ -121,6 +121,9 @@ def _path(path: Any) -> str | None:
 
 def run(settings: MeterSettings) -> int:
     """Run the meter until a signal ends it; return the exit status."""
+    # A batch makes many objects and no cycles; looking for cycles in each of them costs a fifth.
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     app, meter = build_app(settings)

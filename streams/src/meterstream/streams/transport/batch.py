@@ -11,7 +11,6 @@ class Batching:
 
     max_events: int = 20_000
     max_bytes: int = 16 * 1024 * 1024
-    fetch_max_bytes: int = 8 * 1024 * 1024
     fetch_min_bytes: int = 256 * 1024
     fetch_wait_ms: int = 100
     """How long the broker waits for `fetch_min_bytes` when there is less: small batches, soon."""

@@ -20,6 +20,8 @@ def take(result: FetchResult, max_events: int, max_bytes: int) -> Records | None
     if not result.has_more() or not result.check_assignment(result._topic_partition):
         return None
     source: PartitionRecords = result._partition_records
+    # Its own iterator is not used, and would keep the fetched bytes alive in a cycle.
+    source._records_iterator = None
     start = source.next_fetch_offset
     offsets: list[int] = []
     times: list[int] = []

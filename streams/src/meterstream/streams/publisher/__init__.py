@@ -1,0 +1,60 @@
+"""The publisher: makes public, once each, what follows from valid journal records."""
+
+import argparse
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+
+from confluent_kafka import KafkaException
+
+from meterstream.schemas import topics as names
+from meterstream.streams import logs
+from meterstream.streams.kafka import Broker, BrokerUnavailable, TopicMissing
+from meterstream.streams.settings import PublisherSettings, SettingsInvalid, load
+from meterstream.streams.web import PortTaken, StatusServer
+
+from .service import Publisher
+
+log = logging.getLogger("meterstream.publisher")
+
+__all__ = ["Publisher", "main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `meterstream publisher`; return the exit status: 0 ended, 1 failed, 2 cannot start."""
+    argparse.ArgumentParser(
+        "meterstream publisher", description="Publish dead letters from the journal."
+    ).parse_args(argv)
+    logs.set_up()
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    try:
+        settings = load(PublisherSettings)
+        broker = Broker(settings)
+        for name in (names.JOURNAL, names.DLQ, names.EVENTS):
+            broker.topic_id(settings.topic(name))
+        publisher = Publisher(settings)
+        status = StatusServer(
+            settings.metrics_host,
+            settings.publisher_metrics_port,
+            publisher.metrics.registry,
+            healthy=publisher.unhealthy,
+            ready=publisher.unready,
+            setting="METERSTREAM_PUBLISHER_METRICS_PORT",
+        )
+    except (SettingsInvalid, TopicMissing, BrokerUnavailable, PortTaken) as fault:
+        sys.stderr.write(f"meterstream publisher: {fault}\n")
+        return 2
+    status.start()
+    log.info("metrics on http://%s:%d/metrics", settings.metrics_host, status.port)
+    try:
+        publisher.run(stopped)
+    except KafkaException as failure:
+        log.critical("Kafka refused: %s", failure.args[0].str())
+        return 1
+    finally:
+        status.stop()
+    return 0

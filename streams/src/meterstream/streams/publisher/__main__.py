@@ -1,0 +1,7 @@
+"""`python -m meterstream.streams.publisher`."""
+
+import sys
+
+from . import main
+
+sys.exit(main())

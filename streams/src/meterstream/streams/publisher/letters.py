@@ -1,0 +1,143 @@
+"""Dead letters: what a journal record refused, fetched from its log, ready for the queue."""
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+
+from meterstream.schemas import deadletters as headers
+from meterstream.schemas.journal import MalformedRecord, Section, unpack_sections
+from meterstream.schemas.times import format_rfc3339, from_us
+from meterstream.schemas.verdicts import reason_name
+from meterstream.streams.journal.reader import STALL_SECONDS, JournalRecord
+from meterstream.streams.kafka import BrokerUnavailable, log_bounds, timestamp_us
+
+SEEK_OFFSETS: Final = 5_000
+"""Records further away than this are sought; nearer ones are reached by reading on."""
+MAX_DETAIL: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """One entry of a journal record's REJECTS: `topic` is events, control or catalog."""
+
+    topic: str
+    offset: int
+    verdict: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One record for the dead-letter queue."""
+
+    reason: str
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+    is_lost: bool
+
+
+def rejects_of(record: JournalRecord) -> list[Reject]:
+    """Return what a journal record refused; MalformedRecord if that cannot be read."""
+    section = unpack_sections(record.value).get(Section.REJECTS)
+    if section is None:
+        return []
+    try:
+        return [Reject(*entry) for entry in json.loads(bytes(section))]
+    except (ValueError, TypeError) as error:
+        raise MalformedRecord(
+            f"the REJECTS of journal offset {record.offset} cannot be read: {error}"
+        ) from error
+
+
+class RawReader:
+    """Fetches records by their offsets, whatever transaction they came with."""
+
+    def __init__(self, consumer: Consumer) -> None:
+        self._consumer = consumer
+
+    def fetch(self, topic: str, partition: int, offsets: Iterable[int]) -> dict[int, Message]:
+        """Return the records at `offsets`; those that the log no longer has are left out."""
+        wanted = sorted(set(offsets))
+        found: dict[int, Message] = {}
+        start, end = log_bounds(self._consumer, topic, partition)
+        wanted = [offset for offset in wanted if start <= offset < end]
+        position: int | None = None
+        heard = time.monotonic()
+        try:
+            while wanted:
+                if position is None or not 0 <= wanted[0] - position <= SEEK_OFFSETS:
+                    position = wanted[0]
+                    self._consumer.assign([TopicPartition(topic, partition, position)])
+                for message in self._consumer.consume(500, 0.2):
+                    heard = time.monotonic()
+                    error, offset = message.error(), message.offset() or 0
+                    if error is not None:
+                        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+                            return found | self.fetch(topic, partition, wanted)
+                        continue
+                    position = offset + 1
+                    while wanted and wanted[0] < offset:
+                        wanted.pop(0)  # the log has no record there any more
+                    if wanted and wanted[0] == offset:
+                        found[offset] = message
+                        wanted.pop(0)
+                if time.monotonic() - heard > STALL_SECONDS:
+                    raise BrokerUnavailable(f"{topic}-{partition} cannot be read at {wanted[0]}")
+        finally:
+            self._consumer.unassign()
+        return found
+
+
+def letter_of(
+    reject: Reject, record: JournalRecord, topic: str, partition: int, raw: Message | None
+) -> Letter:
+    """Return the dead letter for `reject`; `raw` is None if retention took its record."""
+    reason = reason_name(reject.verdict)
+    value = raw.value() if raw is not None else b""
+    texts: dict[str, Any] = {
+        headers.REASON: reason,
+        headers.DETAIL: reject.detail[:MAX_DETAIL],
+        headers.TOPIC: topic,
+        headers.PARTITION: partition,
+        headers.OFFSET: reject.offset,
+        headers.GENERATION: record.header.generation,
+        headers.JOURNAL_OFFSET: record.offset,
+    }
+    if reject.topic == "events":
+        texts[headers.TOPIC_ID] = record.header.events_topic_id
+    if raw is None:
+        texts[headers.MISSING] = headers.RETENTION
+    else:
+        texts[headers.LOG_TIME] = format_rfc3339(from_us(timestamp_us(raw)))
+        if value is None:
+            texts[headers.MISSING] = headers.NULL_VALUE
+    texts |= _told_by(value)
+    key = raw.key() if raw is not None else None
+    return Letter(
+        reason,
+        key if isinstance(key, bytes) else None,
+        value,
+        [(name, str(text).encode(errors="replace")) for name, text in texts.items()],
+        raw is None,
+    )
+
+
+def _told_by(value: bytes | None) -> Mapping[str, str]:
+    """Return type and team as the refused bytes name them, if they can be read at all."""
+    try:
+        event = json.loads(value or b"")
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(event, dict):
+        return {}
+    data = event.get("data")
+    told = {
+        headers.EVENT_TYPE: event.get("type"),
+        headers.TEAM_ID: data.get("team_id") if isinstance(data, dict) else None,
+    }
+    return {name: text[:128] for name, text in told.items() if isinstance(text, str)}

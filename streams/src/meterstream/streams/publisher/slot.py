@@ -1,0 +1,223 @@
+"""One journal partition being published: read by its chain, written in transactions."""
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from meterstream.schemas import topics as names
+from meterstream.schemas.journal import Chain, ChainBroken, Link, MalformedRecord
+from meterstream.streams.journal.reader import JournalRecord, take_valid
+from meterstream.streams.kafka import Broker, log_bounds
+from meterstream.streams.metrics import PublisherMetrics
+from meterstream.streams.settings import PublisherSettings
+
+from .letters import Letter, RawReader, Reject, letter_of, rejects_of
+
+log = logging.getLogger("meterstream.publisher")
+
+TRANSACTION_MS: Final = 10_000
+"""After this long the broker ends a transaction whose publisher died; until then readers wait."""
+CALL_SECONDS: Final = 30.0
+POSITION_SECONDS: Final = 2.0
+"""How often the position is committed where there is nothing to publish."""
+
+
+class SlotBroken(Exception):
+    """The chain of this partition cannot be followed. The message says why, and what to do."""
+
+
+class SlotLost(Exception):
+    """Another publisher has the slot, or a transaction failed: take it anew, or leave it."""
+
+
+class Slot:
+    """Publishes what one journal partition decided, each thing once for readers of committed data.
+
+    The transactional id belongs to the partition, so a publisher that takes it over ends whatever
+    its predecessor left open. The link stands in the metadata of the committed offset and moves
+    with the transaction.
+    """
+
+    def __init__(
+        self,
+        partition: int,
+        *,
+        settings: PublisherSettings,
+        broker: Broker,
+        consumer: Consumer,
+        raw: RawReader,
+        metrics: PublisherMetrics,
+    ) -> None:
+        self.partition = partition
+        self._settings = settings
+        self._broker = broker
+        self._consumer = consumer
+        self._raw = raw
+        self._metrics = metrics
+        self._label = str(partition)
+        self._journal = settings.topic(names.JOURNAL)
+        self._dlq = settings.topic(names.DLQ)
+        self._producer = Producer(
+            settings.client(
+                transactional_id=f"{settings.topic(settings.publisher_group)}-{partition}",
+                transaction_timeout_ms=TRANSACTION_MS,
+                message_timeout_ms=TRANSACTION_MS,
+                linger_ms=5,
+                compression_type="lz4",
+                message_max_bytes=2 * 1024 * 1024,
+            )
+        )
+        try:
+            # Fences the predecessor first: what is committed after this, we commit.
+            self._producer.init_transactions(CALL_SECONDS)
+        except KafkaException as failure:
+            raise SlotLost(str(failure.args[0].str())) from None
+        self._chain = Chain(self._committed())
+        self._committed_at = time.monotonic()
+        self._committed_link = self._chain.link
+
+    @property
+    def next_offset(self) -> int:
+        """The journal offset to read on from."""
+        link = self._chain.link
+        if link is not None:
+            return link.next_offset
+        return self._first_offset()
+
+    def _first_offset(self) -> int:
+        reader = self._broker.consumer()
+        try:
+            return log_bounds(reader, self._journal, self.partition)[0]
+        finally:
+            reader.close()
+
+    def _committed(self) -> Link | None:
+        found = self._consumer.committed(
+            [TopicPartition(self._journal, self.partition)], timeout=CALL_SECONDS
+        )[0]
+        if found.offset < 0:
+            return None
+        try:
+            return Link.from_metadata(found.metadata or "")
+        except ValueError as error:
+            raise SlotBroken(
+                f"{self._journal}-{self.partition}: the committed offset {found.offset} carries no"
+                f" link ({error}): something else than a publisher committed it for the group"
+                f" {self._settings.topic(self._settings.publisher_group)}"
+            ) from None
+
+    def publish(self, messages: Sequence[Message]) -> None:
+        """Publish what these journal records decided.
+
+        Raises SlotLost or SlotBroken; then nothing of this call was published, or the position
+        that is read back says that all of it was.
+        """
+        begun = time.monotonic()
+        link = self._chain.link
+        voids = self._chain.void_records
+        refused: list[tuple[JournalRecord, Reject]] = []
+        try:
+            for message in messages:
+                record = take_valid(self._chain, message)
+                if record is not None:
+                    refused += [(record, reject) for reject in rejects_of(record)]
+        except (ChainBroken, MalformedRecord) as broken:
+            self._chain = Chain(link)
+            raise SlotBroken(
+                f"{self._journal}-{self.partition}: {broken}. What it decided is published"
+                f" {f'up to offset {link.prev}' if link is not None else 'from no offset yet'};"
+                " what the journal has lost is not published any more. To go on from the journal's"
+                " next genesis, name another METERSTREAM_PUBLISHER_GROUP"
+            ) from broken
+        self._metrics.void_records.labels(self._label).inc(self._chain.void_records - voids)
+        letters = self._letters(refused)
+        if letters or time.monotonic() - self._committed_at > POSITION_SECONDS:
+            self._commit(letters)
+            self._metrics.transaction_seconds.observe(time.monotonic() - begun)
+
+    def commit_position(self) -> None:
+        """Commit where we stand, if that moved and was not committed for a while."""
+        is_due = time.monotonic() - self._committed_at > POSITION_SECONDS
+        if is_due and self._chain.link != self._committed_link:
+            self._commit([])
+
+    def _letters(self, refused: list[tuple[JournalRecord, Reject]]) -> list[Letter]:
+        places = {
+            "events": (self._settings.topic(names.EVENTS), self.partition),
+            "control": (self._settings.topic(names.CONTROL), self.partition),
+            "catalog": (self._settings.topic(names.CATALOG), 0),
+        }
+        raw = {
+            topic: self._raw.fetch(
+                *places[topic], [r.offset for _, r in refused if r.topic == topic]
+            )
+            for topic in {reject.topic for _, reject in refused}
+        }
+        return [
+            letter_of(reject, record, *places[reject.topic], raw[reject.topic].get(reject.offset))
+            for record, reject in refused
+        ]
+
+    def _commit(self, letters: list[Letter]) -> None:
+        """Write letters and position in one transaction: both, or neither."""
+        link = self._chain.link
+        assert link is not None, "records were taken"
+        try:
+            # 1. Whatever follows belongs together.
+            self._producer.begin_transaction()
+            # 2. The letters, not visible yet.
+            for letter in letters:
+                self._produce(letter)
+            # 3. The position after them, with the link that makes the next record provable. The
+            #    group's generation goes with it, so a publisher that lost its partition fails.
+            self._producer.send_offsets_to_transaction(
+                [
+                    TopicPartition(
+                        self._journal, self.partition, link.next_offset, link.to_metadata()
+                    )
+                ],
+                self._consumer.consumer_group_metadata(),
+                CALL_SECONDS,
+            )
+            # 4. Both become true at once.
+            self._producer.commit_transaction(CALL_SECONDS)
+        except KafkaException as failure:
+            self._metrics.transactions.labels("aborted").inc()
+            self._abort(failure.args[0])
+        self._committed_at, self._committed_link = time.monotonic(), link
+        self._metrics.transactions.labels("committed").inc()
+        for letter in letters:
+            self._metrics.dead_letters.labels(self._label, letter.reason).inc()
+            if letter.is_lost:
+                self._metrics.lost_dead_letters.labels(self._label).inc()
+
+    def _produce(self, letter: Letter) -> None:
+        while True:
+            try:
+                self._producer.produce(
+                    self._dlq,
+                    key=letter.key,
+                    value=letter.value,
+                    partition=self.partition,
+                    headers=letter.headers,  # type: ignore[arg-type]
+                )
+                self._producer.poll(0)
+                return
+            except BufferError:
+                self._producer.poll(0.1)
+
+    def _abort(self, error: KafkaError) -> None:
+        if error.txn_requires_abort():
+            try:
+                self._producer.abort_transaction(CALL_SECONDS)
+            except KafkaException as failure:
+                log.debug("partition %d: abort: %s", self.partition, failure)
+        raise SlotLost(error.str())
+
+    def close(self) -> None:
+        """Drop the producer; nothing is open between calls."""
+        self._producer.purge()
+        self._producer.flush(1.0)
