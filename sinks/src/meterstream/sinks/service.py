@@ -10,12 +10,16 @@ from clickhouse_connect.driver.client import Client
 
 from meterstream.schemas import topics
 
+from .catalog import CatalogFeed
 from .cells import CellsTarget
 from .client import connect
+from .event_ranges import EventRanges
+from .history import HistoryTarget
 from .journal_feed import FlushPolicy, JournalFeed
 from .log_reader import LogReader
 from .metrics import SinkMetrics
 from .migrate import require_current
+from .positions import CATALOG, CELLS, HISTORY
 from .retry import Stopped, until_done
 from .settings import SinkSettings
 from .start import StartFinder
@@ -105,28 +109,22 @@ def _client(settings: SinkSettings) -> Client:
 
 
 def _cells(settings: SinkSettings, client: Client, metrics: SinkMetrics) -> Runnable:
+    kafka = settings.kafka_client()
     topic = settings.topic(topics.JOURNAL)
-    finder = StartFinder(
-        client,
-        LogReader(settings.kafka_client()),
-        topic,
-        "cells",
-        grace_us=settings.grace_us,
-    )
-    store = ClickHouseStore(
-        client,
-        lambda: time.time_ns() // 1000,
-        metrics,
-        on_cluster=settings.clickhouse_cluster is not None,
-    )
+    finder = StartFinder(client, LogReader(kafka), topic, CELLS, grace_us=settings.grace_us)
+    store = _store(settings, client, metrics)
     target = CellsTarget(client, store, finder, grace_us=settings.grace_us, metrics=metrics)
     return JournalFeed(
-        "cells",
+        CELLS, kafka, topic, settings.group(CELLS), target, _policy(settings), metrics
+    )
+
+
+def _catalog(settings: SinkSettings, client: Client, metrics: SinkMetrics) -> Runnable:
+    return CatalogFeed(
         settings.kafka_client(),
-        topic,
-        settings.group("cells"),
-        target,
-        _policy(settings),
+        settings.topic(topics.CATALOG),
+        client,
+        _store(settings, client, metrics),
         metrics,
     )
 
@@ -140,6 +138,33 @@ def _policy(settings: SinkSettings) -> FlushPolicy:
     )
 
 
+def _history(settings: SinkSettings, client: Client, metrics: SinkMetrics) -> Runnable:
+    kafka = settings.kafka_client()
+    topic = settings.topic(topics.JOURNAL)
+    finder = StartFinder(client, LogReader(kafka), topic, HISTORY, grace_us=settings.grace_us)
+    target = HistoryTarget(
+        client,
+        _store(settings, client, metrics),
+        finder,
+        EventRanges(kafka, settings.topic(topics.EVENTS)),
+        metrics,
+    )
+    return JournalFeed(
+        HISTORY, kafka, topic, settings.group(HISTORY), target, _policy(settings), metrics
+    )
+
+
+def _store(settings: SinkSettings, client: Client, metrics: SinkMetrics) -> ClickHouseStore:
+    return ClickHouseStore(
+        client,
+        lambda: time.time_ns() // 1000,
+        metrics,
+        on_cluster=settings.clickhouse_cluster is not None,
+    )
+
+
 _FEEDS: Final[dict[str, Callable[[SinkSettings, Client, SinkMetrics], Runnable]]] = {
-    "cells": _cells,
+    CELLS: _cells,
+    HISTORY: _history,
+    CATALOG: _catalog,
 }

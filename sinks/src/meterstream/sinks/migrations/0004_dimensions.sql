@@ -6,7 +6,7 @@ CREATE TABLE IF NOT EXISTS organisations ${on_cluster}
     name String COMMENT 'Its name',
     parent_id String COMMENT 'Organisation it is part of; empty where none',
     updated_at DateTime64(6, 'UTC') COMMENT 'When the catalog entry was published (event time)',
-    version UInt64 COMMENT 'Offset of the entry in the catalog topic; the highest counts'
+    version UInt64 COMMENT 'Log time and offset of the entry in the catalog topic; the highest counts'
 )
 ENGINE = ${replicated}ReplacingMergeTree(version)
 ORDER BY (organisation_id)
@@ -19,7 +19,7 @@ CREATE TABLE IF NOT EXISTS teams ${on_cluster}
     name String COMMENT 'Its name',
     zone LowCardinality(String) COMMENT 'Time zone of its days and months',
     updated_at DateTime64(6, 'UTC') COMMENT 'When the catalog entry was published (event time)',
-    version UInt64 COMMENT 'Offset of the entry in the catalog topic; the highest counts'
+    version UInt64 COMMENT 'Log time and offset of the entry in the catalog topic; the highest counts'
 )
 ENGINE = ${replicated}ReplacingMergeTree(version)
 ORDER BY (team_id)
@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS users ${on_cluster}
     email String COMMENT 'E-mail address',
     display_name String COMMENT 'Name to show',
     updated_at DateTime64(6, 'UTC') COMMENT 'When the catalog entry was published (event time)',
-    version UInt64 COMMENT 'Offset of the entry in the catalog topic; the highest counts'
+    version UInt64 COMMENT 'Log time and offset of the entry in the catalog topic; the highest counts'
 )
 ENGINE = ${replicated}ReplacingMergeTree(version)
 ORDER BY (user_id)
@@ -46,7 +46,7 @@ CREATE TABLE IF NOT EXISTS memberships ${on_cluster}
     valid_from DateTime64(6, 'UTC') COMMENT 'From when',
     valid_until Nullable(DateTime64(6, 'UTC')) COMMENT 'Until when; null while it lasts',
     updated_at DateTime64(6, 'UTC') COMMENT 'When the catalog entry was published (event time)',
-    version UInt64 COMMENT 'Offset of the entry in the catalog topic; the highest counts'
+    version UInt64 COMMENT 'Log time and offset of the entry in the catalog topic; the highest counts'
 )
 ENGINE = ${replicated}ReplacingMergeTree(version)
 ORDER BY (user_id, team_id, organisation_id, valid_from)
@@ -61,7 +61,7 @@ CREATE TABLE IF NOT EXISTS agents ${on_cluster}
     created_at DateTime64(6, 'UTC') COMMENT 'When it was created',
     team_id String COMMENT 'Team that owns it; empty where none',
     updated_at DateTime64(6, 'UTC') COMMENT 'When the catalog entry was published (event time)',
-    version UInt64 COMMENT 'Offset of the entry in the catalog topic; the highest counts'
+    version UInt64 COMMENT 'Log time and offset of the entry in the catalog topic; the highest counts'
 )
 ENGINE = ${replicated}ReplacingMergeTree(version)
 ORDER BY (agent_id)
@@ -73,7 +73,7 @@ CREATE TABLE IF NOT EXISTS projects ${on_cluster}
     team_id String COMMENT 'Team that owns it',
     name String COMMENT 'Its name',
     updated_at DateTime64(6, 'UTC') COMMENT 'When the catalog entry was published (event time)',
-    version UInt64 COMMENT 'Offset of the entry in the catalog topic; the highest counts'
+    version UInt64 COMMENT 'Log time and offset of the entry in the catalog topic; the highest counts'
 )
 ENGINE = ${replicated}ReplacingMergeTree(version)
 ORDER BY (project_id)
@@ -85,7 +85,7 @@ CREATE TABLE IF NOT EXISTS features ${on_cluster}
     name String COMMENT 'Its name',
     premium Bool COMMENT 'Whether it is a premium feature',
     updated_at DateTime64(6, 'UTC') COMMENT 'When the catalog entry was published (event time)',
-    version UInt64 COMMENT 'Offset of the entry in the catalog topic; the highest counts'
+    version UInt64 COMMENT 'Log time and offset of the entry in the catalog topic; the highest counts'
 )
 ENGINE = ${replicated}ReplacingMergeTree(version)
 ORDER BY (feature_id)
@@ -104,7 +104,7 @@ CREATE TABLE IF NOT EXISTS plans ${on_cluster}
     features Array(String) COMMENT 'Features it includes',
     overdraft_micro Int64 COMMENT 'How far a balance may fall below zero, in millionths',
     updated_at DateTime64(6, 'UTC') COMMENT 'When the catalog entry was published (event time)',
-    version UInt64 COMMENT 'Offset of the entry in the catalog topic; the highest counts'
+    version UInt64 COMMENT 'Log time and offset of the entry in the catalog topic; the highest counts'
 )
 ENGINE = ${replicated}ReplacingMergeTree(version)
 ORDER BY (plan_id, plan_version)
@@ -121,7 +121,7 @@ CREATE TABLE IF NOT EXISTS rate_cards ${on_cluster}
     agent_type_multiplier_permille Map(String, Int64) COMMENT 'Multipliers by agent type, in thousandths',
     premium_multiplier_permille Int64 COMMENT 'Multiplier of premium features, in thousandths',
     updated_at DateTime64(6, 'UTC') COMMENT 'When the catalog entry was published (event time)',
-    version UInt64 COMMENT 'Offset of the entry in the catalog topic; the highest counts'
+    version UInt64 COMMENT 'Log time and offset of the entry in the catalog topic; the highest counts'
 )
 ENGINE = ${replicated}ReplacingMergeTree(version)
 ORDER BY (name, card_version)

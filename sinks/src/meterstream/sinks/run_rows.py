@@ -1,0 +1,239 @@
+"""The rows of the history: run events with their charges, and the sessions of agents by day."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from meterstream.schemas import rows
+from meterstream.schemas.times import parse_rfc3339, to_us
+from meterstream.schemas.verdicts import Verdict
+
+from .batch import identity_columns
+from .record import Decoded, charges_with_keys
+from .run_events import RUN_TYPES, Event
+from .windows import DAY_S, SECOND_US
+
+_TEXT: Final = (
+    "operation",
+    "user_id",
+    "agent_id",
+    "project_id",
+    "feature_id",
+    "product",
+    "session_id",
+    "model",
+    "provider",
+    "caller",
+    "status",
+    "run_id",
+    "error_code",
+    "error_message",
+    "input",
+    "output",
+)
+_COUNTS: Final = (
+    "input_tokens",
+    "output_tokens",
+    "cached_tokens",
+    "reasoning_tokens",
+    "request_bytes",
+    "response_bytes",
+)
+_CHARGE: Final = ("credits_micro", *(column.name for column in rows.CHARGE_COMPONENTS))
+_TIME: Final = pa.timestamp("us", "UTC")
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What one journal record brings to the history; None where it brings nothing."""
+
+    runs: pa.Table | None
+    agent_sessions: pa.Table | None
+    missing: int
+    """Charged runs whose events are gone."""
+
+
+def counted_offsets(decoded: Decoded) -> list[int]:
+    """Return the offsets that the record counted."""
+    counted = np.flatnonzero(decoded.verdicts == Verdict.COUNTED)
+    return [int(offset) for offset in counted + decoded.record.header.events_from]
+
+
+def make_history(decoded: Decoded, events: Mapping[int, Event]) -> History:
+    """Return the history of a record, given its counted events by offset, as far as there are any.
+
+    A completed run whose event is gone is made from its charge and its cell's key, and marked.
+    """
+    found = [offset for offset in counted_offsets(decoded) if offset in events]
+    runs = [(offset, events[offset]) for offset in found if events[offset].type in RUN_TYPES]
+    charges = charges_with_keys(decoded)
+    present = np.array([offset for offset, _ in runs], np.int64)
+    tables = []
+    missing = 0
+    if runs:
+        tables.append(_run_table(runs, charges))
+    if charges is not None:
+        gone = np.flatnonzero(~np.isin(charges["event_offset"].to_numpy(), present))
+        missing = len(gone)
+        if missing:
+            tables.append(_missing_table(charges.take(pa.array(gone))))
+    return History(
+        _with_identity(decoded, pa.concat_tables(tables)) if tables else None,
+        _agent_sessions(decoded, [events[offset] for offset in found]),
+        missing,
+    )
+
+
+def _run_table(runs: Sequence[tuple[int, Event]], charges: pa.Table | None) -> pa.Table:
+    data = [event.data for _, event in runs]
+    offsets = np.array([offset for offset, _ in runs], np.int64)
+    is_completed = np.array([event.type == _COMPLETED for _, event in runs])
+    times_us = _times_us([event.time for _, event in runs])
+    started_us = _times_us(
+        [one.started_at or event.time for one, (_, event) in zip(data, runs, strict=True)]
+    )
+    ended_us = np.where(
+        [one.ended_at is None for one in data],
+        times_us,
+        _times_us([one.ended_at or event.time for one, (_, event) in zip(data, runs, strict=True)]),
+    )
+    latency_us = [
+        one.latency_us if one.latency_us is not None else int(ended - started)
+        for one, started, ended in zip(data, started_us, ended_us, strict=True)
+    ]
+    is_open = ~is_completed
+    columns: dict[str, pa.Array] = {
+        "event_offset": pa.array(offsets),
+        "event_time": pa.array(times_us).cast(_TIME),
+        "event_type": pa.array([RUN_TYPES[event.type] for _, event in runs]),
+        "event_missing": pa.array(np.zeros(len(runs), np.uint8)),
+        "source": pa.array([event.source for _, event in runs]),
+        "event_id": pa.array([event.id for _, event in runs]),
+        "team_id": pa.array([one.team_id for one in data]),
+        "started_at": pa.array(started_us).cast(_TIME),
+        "ended_at": pa.array(ended_us, mask=is_open).cast(_TIME),
+        "latency_us": pa.array(np.array(latency_us, np.int64), mask=is_open),
+        "first_token_us": pa.array([one.time_to_first_token_us for one in data], pa.int64()),
+        "tags": pa.array([list((one.tags or {}).items()) for one in data], _TAGS),
+        "quantities": pa.array([list((one.quantities or {}).items()) for one in data], _QUANTITIES),
+    }
+    for name in _TEXT:
+        columns[name] = pa.array([getattr(one, name) or "" for one in data], pa.string())
+    for name in _COUNTS:
+        columns[name] = pa.array([getattr(one, name) or 0 for one in data], pa.int64())
+    columns |= _charge_columns(offsets, charges)
+    return pa.table(columns).select(_SCHEMA.names).cast(_SCHEMA)
+
+
+def _charge_columns(offsets: np.ndarray, charges: pa.Table | None) -> dict[str, pa.Array]:
+    """Return each run's charge; a run that is not completed has none."""
+    if charges is None:
+        zeros = pa.array(np.zeros(len(offsets), np.int64))
+        return {"card": pa.repeat("", len(offsets)), **dict.fromkeys(_CHARGE, zeros)}
+    charged = charges["event_offset"].to_numpy()
+    at = np.minimum(np.searchsorted(charged, offsets), len(charged) - 1)
+    is_charged = charged[at] == offsets
+    columns = {
+        name: pa.array(np.where(is_charged, charges[name].to_numpy()[at], 0)) for name in _CHARGE
+    }
+    cards = charges["card"].cast(pa.string()).take(pa.array(at)).to_pylist()
+    card = [name if own else "" for name, own in zip(cards, is_charged, strict=True)]
+    return {"card": pa.array(card, pa.string()), **columns}
+
+
+def _missing_table(charges: pa.Table) -> pa.Table:
+    count = charges.num_rows
+    known = set(charges.column_names)
+    columns = {}
+    for field in _SCHEMA:
+        if field.name == "event_type":
+            columns[field.name] = pa.repeat("completed", count)
+        elif field.name == "event_missing":
+            columns[field.name] = pa.array(np.ones(count, np.uint8))
+        elif field.name == "started_at":
+            columns[field.name] = charges["event_time"]
+        elif field.name in known:
+            columns[field.name] = charges[field.name]
+        elif pa.types.is_string(field.type):
+            columns[field.name] = pa.repeat("", count)
+        elif pa.types.is_map(field.type):
+            columns[field.name] = pa.array([[]] * count, field.type)
+        elif field.name in _COUNTS:
+            columns[field.name] = pa.array(np.zeros(count, np.int64))
+        else:
+            columns[field.name] = pa.nulls(count, field.type)
+    return pa.table(columns).cast(_SCHEMA)
+
+
+def _agent_sessions(decoded: Decoded, events: Sequence[Event]) -> pa.Table | None:
+    named = [event for event in events if event.data.session_id]
+    if not named:
+        return None
+    days = _times_us([event.time for event in named]) // (DAY_S * SECOND_US)
+    distinct = {
+        (int(day), event.data.team_id, event.data.agent_id or "", event.data.session_id)
+        for day, event in zip(days, named, strict=True)
+    }
+    columns = list(zip(*sorted(distinct), strict=True))
+    table = pa.table(
+        {
+            "day": pa.array(columns[0], pa.int32()).cast(pa.date32()),
+            "team_id": pa.array(columns[1], pa.string()),
+            "agent_id": pa.array(columns[2], pa.string()),
+            "session_id": pa.array(columns[3], pa.string()),
+        }
+    )
+    return _with_identity(decoded, table)
+
+
+def _with_identity(decoded: Decoded, table: pa.Table) -> pa.Table:
+    record = decoded.record
+    shared = identity_columns(
+        table.num_rows,
+        record.header.events_topic_id,
+        record.header.generation,
+        record.partition,
+        record.header.clock_us,
+        record.version,
+    )
+    for name, values in shared.items():
+        table = table.append_column(name, values)
+    return table
+
+
+def _times_us(texts: Sequence[str]) -> np.ndarray:
+    """Return RFC 3339 texts as microseconds since 1970."""
+    try:
+        parsed: np.ndarray = pa.array(texts, pa.string()).cast(_TIME).cast(pa.int64()).to_numpy()
+    except pa.ArrowInvalid:  # digits beyond microseconds, small letters: valid, and seldom
+        return np.array([to_us(parse_rfc3339(text)) for text in texts], np.int64)
+    return parsed
+
+
+_COMPLETED: Final = next(name for name, short in RUN_TYPES.items() if short == "completed")
+_TAGS: Final = pa.map_(pa.string(), pa.string())
+_QUANTITIES: Final = pa.map_(pa.string(), pa.int64())
+_SCHEMA: Final = pa.schema(
+    [
+        ("event_offset", pa.int64()),
+        ("event_time", _TIME),
+        ("event_type", pa.string()),
+        ("event_missing", pa.uint8()),
+        ("source", pa.string()),
+        ("event_id", pa.string()),
+        ("team_id", pa.string()),
+        ("started_at", _TIME),
+        ("ended_at", _TIME),
+        ("latency_us", pa.int64()),
+        ("first_token_us", pa.int64()),
+        ("tags", _TAGS),
+        ("quantities", _QUANTITIES),
+        *((name, pa.string()) for name in _TEXT),
+        *((name, pa.int64()) for name in _COUNTS),
+        ("card", pa.string()),
+        *((name, pa.int64()) for name in _CHARGE),
+    ]
+)
