@@ -11,7 +11,7 @@ import pytest
 from tests.support.waiting import eventually
 
 from meterstream.local.errors import StartError
-from meterstream.local.locking import take_lock
+from meterstream.local.locking import Lock, take_lock
 from meterstream.local.process import ManagedProcess, tail_lines
 
 _SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
@@ -148,7 +148,7 @@ def test_a_start_that_takes_too_long_is_told(tmp_path: Path) -> None:
 def test_a_lock_lasts_as_long_as_the_command(tmp_path: Path) -> None:
     """Another process gets the directory when the command has ended, not before."""
     lock = tmp_path / "lock"
-    process = ManagedProcess("holder", _SLEEP, lock_path=lock)
+    process = ManagedProcess("holder", _SLEEP, lock=Lock(lock))
     process.start()
     with pytest.raises(StartError, match="another process works on"):
         take_lock(lock, "second", wait_s=0.1)
@@ -159,7 +159,7 @@ def test_a_lock_lasts_as_long_as_the_command(tmp_path: Path) -> None:
 def test_a_lock_outlives_a_killed_guard(tmp_path: Path) -> None:
     """While the command itself lives, nobody else may work on its directory."""
     lock = tmp_path / "lock"
-    process = ManagedProcess("holder", _SLEEP, lock_path=lock)
+    process = ManagedProcess("holder", _SLEEP, lock=Lock(lock))
     process.start()
     command = psutil.Process(process.pid)
     guard = command.parent()

@@ -13,10 +13,12 @@ from typing import Self
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from meterstream.local.deadlines import Deadlines
 from meterstream.local.errors import LocalStackError, StartError
 from meterstream.local.jars import Progress, kafka_jars
 from meterstream.local.java import find_java
 from meterstream.local.kafka_settings import broker_settings, new_cluster_id, properties_text
+from meterstream.local.locking import Lock
 from meterstream.local.ports import LOOPBACK, can_bind, free_ports, is_listening
 from meterstream.local.process import ManagedProcess, tail_lines
 
@@ -42,8 +44,7 @@ class KafkaBroker:
         controller_port: int | None = None,
         heap_mb: int = 512,
         settings: Mapping[str, str] | None = None,
-        start_timeout_s: float = 120.0,
-        stop_timeout_s: float = 30.0,
+        deadlines: Deadlines | None = None,
         progress: Progress = lambda _line: None,
     ) -> None:
         self.data_dir = data_dir.absolute()
@@ -51,8 +52,7 @@ class KafkaBroker:
         self._controller_port = controller_port
         self._heap_mb = heap_mb
         self._settings = dict(settings or {})
-        self._start_timeout_s = start_timeout_s
-        self._stop_timeout_s = stop_timeout_s
+        self._deadlines = deadlines or Deadlines()
         self._progress = progress
         self._process: ManagedProcess | None = None
         self._log_start = 0
@@ -111,16 +111,16 @@ class KafkaBroker:
                 str(config),
             ],
             log_path=self.data_dir / "log" / "kafka.out",
-            lock_path=self.data_dir / "lock",
+            lock=Lock(self.data_dir / "lock", self._deadlines.lock_s),
             cwd=self.data_dir,
             env=_environment(),
-            grace_s=self._stop_timeout_s,
+            grace_s=self._deadlines.stop_s,
         )
         self._process = process
         process.start()
         try:
             process.wait_ready(
-                lambda: self._answers(port, cluster_id), timeout_s=self._start_timeout_s
+                lambda: self._answers(port, cluster_id), timeout_s=self._deadlines.start_s
             )
         except StartError as error:
             process.kill()
@@ -137,7 +137,7 @@ class KafkaBroker:
     def stop(self) -> None:
         """Stop in order (SIGTERM), or with SIGKILL when the deadline is over."""
         if self._process is not None:
-            self._process.stop(timeout_s=self._stop_timeout_s)
+            self._process.stop(timeout_s=self._deadlines.stop_s)
 
     def kill(self) -> None:
         """End the broker with SIGKILL, as a crash would."""

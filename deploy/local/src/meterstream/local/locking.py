@@ -3,16 +3,25 @@
 import fcntl
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from meterstream.local.errors import StartError
 
 # A stack whose parent was killed needs some seconds to stop; the next one waits for it.
-_WAIT_S = 15.0
+LOCK_WAIT_S = 15.0
 _POLL_S = 0.05
 
 
-def take_lock(path: Path, name: str, *, wait_s: float = _WAIT_S) -> int:
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """A file that is locked while somebody works beside it, and how long to wait for it."""
+
+    path: Path
+    wait_s: float = LOCK_WAIT_S
+
+
+def take_lock(path: Path, name: str, *, wait_s: float = LOCK_WAIT_S) -> int:
     """Lock the file and return its descriptor; the lock lasts while one copy of it is open.
 
     Raises StartError when another process still holds it after `wait_s`, or

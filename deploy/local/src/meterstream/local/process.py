@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from meterstream.local.errors import StartError, StopError
-from meterstream.local.locking import take_lock
+from meterstream.local.locking import Lock, take_lock
 
 _GUARD = Path(__file__).with_name("guard.py")
 _REPORT_BYTES_MAX = 4096
@@ -21,9 +21,9 @@ class ManagedProcess:
     """One command in its own session, watched by a guard process.
 
     The guard ends the command when this process ends in any way, kill -9
-    included. Output goes to `log_path` (appended) or to `stdout`. `lock_path`
-    names a file that is locked for as long as the command lives, so that two
-    commands never work on one directory.
+    included. Output goes to `log_path` (appended) or to `stdout`. `lock` is
+    held for as long as the command lives, so that two commands never work on
+    one directory.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class ManagedProcess:
         argv: Sequence[str],
         *,
         log_path: Path | None = None,
-        lock_path: Path | None = None,
+        lock: Lock | None = None,
         stdout: int | IO[bytes] | None = None,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
@@ -41,7 +41,7 @@ class ManagedProcess:
         self.name = name
         self.argv = list(argv)
         self.log_path = log_path
-        self._lock_path = lock_path
+        self._lock = lock
         self._env = dict(env) if env is not None else None
         self._cwd = cwd
         self._grace_s = grace_s
@@ -70,7 +70,9 @@ class ManagedProcess:
         """
         if self.running:
             raise StartError(f"{self.name} runs already")
-        lock_fd = take_lock(self._lock_path, self.name) if self._lock_path else -1
+        lock_fd = -1
+        if self._lock is not None:
+            lock_fd = take_lock(self._lock.path, self.name, wait_s=self._lock.wait_s)
         report_read, report_write = os.pipe()
         try:
             self._guard = self._spawn(report_write, lock_fd)

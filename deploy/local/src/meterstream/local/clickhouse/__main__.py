@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from meterstream.local.errors import LocalStackError, StartError
-from meterstream.local.locking import take_lock
+from meterstream.local.locking import LOCK_WAIT_S, take_lock
 from meterstream.local.ports import LOOPBACK
 
 PASSWORD_VARIABLE = "METERSTREAM_CLICKHOUSE_PASSWORD"  # noqa: S105 - a variable's name
@@ -38,6 +38,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, required=True, help="the TCP port")
     parser.add_argument("--user", default="default", help="the user who may do everything")
     parser.add_argument("--reader", help="a user who may only read (default: none)")
+    parser.add_argument(
+        "--lock-wait",
+        type=float,
+        default=LOCK_WAIT_S,
+        metavar="SECONDS",
+        help="how long to wait for another server on the same data to end (default: %(default)s)",
+    )
     return parser
 
 
@@ -55,7 +62,7 @@ def _serve(options: argparse.Namespace) -> None:
         users.append(User(options.reader, reader_password, read_only=True))
     data_dir: Path = options.data.absolute()
     # Two engines on one directory would destroy it. The lock ends with this process.
-    take_lock(data_dir / "lock", "ClickHouse")
+    take_lock(data_dir / "lock", "ClickHouse", wait_s=options.lock_wait)
     listener = _listen(options.port)
     engine = Engine(data_dir / "engine")
     server = uvicorn.Server(

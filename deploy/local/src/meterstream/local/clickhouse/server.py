@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from meterstream.local.clickhouse.version import check_server
+from meterstream.local.deadlines import Deadlines
 from meterstream.local.errors import LocalStackError, StartError
 from meterstream.local.ports import LOOPBACK, can_bind, free_ports, is_listening
 from meterstream.local.process import ManagedProcess
@@ -37,8 +38,7 @@ class ClickHouseServer:
         password: str = "",
         reader: str | None = None,
         reader_password: str = "",
-        start_timeout_s: float = 60.0,
-        stop_timeout_s: float = 20.0,
+        deadlines: Deadlines | None = None,
     ) -> None:
         self.data_dir = data_dir.absolute()
         self.user = user
@@ -46,8 +46,7 @@ class ClickHouseServer:
         self.reader = reader
         self.reader_password = reader_password
         self._port = port
-        self._start_timeout_s = start_timeout_s
-        self._stop_timeout_s = stop_timeout_s
+        self._deadlines = deadlines or Deadlines()
         self._process: ManagedProcess | None = None
 
     @property
@@ -86,6 +85,7 @@ class ClickHouseServer:
         self._make_data_dir()
         command = [sys.executable, "-m", "meterstream.local.clickhouse"]
         command += [f"--data={self.data_dir}", f"--port={port}", f"--user={self.user}"]
+        command.append(f"--lock-wait={self._deadlines.lock_s}")
         if self.reader is not None:
             command.append(f"--reader={self.reader}")
         passwords = {
@@ -98,12 +98,12 @@ class ClickHouseServer:
             log_path=self.data_dir / "log" / "clickhouse.log",
             # The working directory's modules must not stand before the installed ones.
             env=os.environ | passwords | {"PYTHONSAFEPATH": "1"},
-            grace_s=self._stop_timeout_s,
+            grace_s=self._deadlines.stop_s,
         )
         self._process = process
         process.start()
         try:
-            process.wait_ready(self._answers, timeout_s=self._start_timeout_s)
+            process.wait_ready(self._answers, timeout_s=self._deadlines.start_s)
         except BaseException:
             process.kill()
             raise
@@ -116,7 +116,7 @@ class ClickHouseServer:
     def stop(self) -> None:
         """Stop in order (SIGTERM), or with SIGKILL when the deadline is over."""
         if self._process is not None:
-            self._process.stop(timeout_s=self._stop_timeout_s)
+            self._process.stop(timeout_s=self._deadlines.stop_s)
 
     def kill(self) -> None:
         """End the server with SIGKILL, as a crash would."""
