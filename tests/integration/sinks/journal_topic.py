@@ -1,9 +1,12 @@
 """A journal topic on a real broker, into which tests write records by hand."""
 
-from confluent_kafka import Producer
+from uuid import UUID
+
+from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from meterstream.schemas.journal import HEADER_KEY
+from meterstream.sinks.event_ranges import EventRanges
 from meterstream.sinks.record import JournalRecord
 
 
@@ -17,6 +20,18 @@ def create_topics(bootstrap: str, prefix: str, *names: str, partitions: int = 1)
     ]
     for created in admin.create_topics(topics).values():
         created.result(30)
+
+
+def delete_before(bootstrap: str, topic: str, offset: int) -> None:
+    """Remove the records before `offset`, as retention does."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    for deleted in admin.delete_records([TopicPartition(topic, 0, offset)]).values():
+        deleted.result(30)
+
+
+def topic_id(bootstrap: str, topic: str) -> UUID:
+    """Return the id that the broker gave `topic`."""
+    return EventRanges({"bootstrap.servers": bootstrap}, topic).topic_id()
 
 
 class JournalTopic:

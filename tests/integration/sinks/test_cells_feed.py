@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from clickhouse_connect.driver.client import Client
 from confluent_kafka import Consumer, TopicPartition
-from tests.integration.sinks.journal_topic import JournalTopic, create_topics
+from tests.integration.sinks.journal_topic import JournalTopic, create_topics, delete_before
 from tests.support.journal import DAY_US, Writer, cell
 from tests.support.waiting import eventually
 
@@ -142,12 +142,3 @@ def test_the_clock_closes_windows_without_events(
         return int(found.result_rows[0][0]) == 7
 
     eventually(closed, 60, "the day's row")
-
-
-def delete_before(bootstrap: str, topic: str, offset: int) -> None:
-    """Remove the records before `offset`, as retention does."""
-    from confluent_kafka.admin import AdminClient
-
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    for deleted in admin.delete_records([TopicPartition(topic, 0, offset)]).values():
-        deleted.result(30)
