@@ -80,9 +80,11 @@ def read_topic(bootstrap: str, topic: str, timeout_s: float = 30) -> list[tuple[
             consumer.assign([TopicPartition(topic, partition, low)])
 
             def complete(high: int = high, partition: int = partition) -> bool:
-                message = consumer.poll(0.2)
-                if message is not None and message.error() is None:
-                    found.append((partition, message.key() or b"", message.value() or b""))
+                found.extend(
+                    (partition, message.key() or b"", message.value() or b"")
+                    for message in consumer.consume(1000, 0.2)
+                    if message.error() is None
+                )
                 position = consumer.position([TopicPartition(topic, partition)])[0].offset
                 return bool(position >= high)
 
