@@ -7,6 +7,7 @@ eras, each behind a filter that rules out nearly every new id without a search.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -127,31 +128,36 @@ def _merge(runs: Sequence[Run]) -> Run:
     )
 
 
+def _size_class(run: Run) -> int:
+    return (len(run).bit_length() - 1) // 3
+
+
+def _full_class(runs: Sequence[Run]) -> tuple[int, list[Run]] | None:
+    """Return a size class that holds enough runs of one hour to merge them, with these runs."""
+    classes: dict[int, list[Run]] = {}
+    for run in runs:
+        classes.setdefault(_size_class(run), []).append(run)
+    return next(((size, some) for size, some in classes.items() if len(some) >= MERGE_RUNS), None)
+
+
 @dataclass(slots=True)
 class _Era:
     filter: IdFilter
-    runs: list[Run] = field(default_factory=list)
+    by_hour: dict[int, list[Run]] = field(default_factory=dict)
     added: int = 0
+
+    @property
+    def runs(self) -> Iterator[Run]:
+        return chain.from_iterable(self.by_hour.values())
 
     def add(self, run: Run) -> None:
         self.filter.add(run.hi, run.lo)
-        self.runs.append(run)
         self.added += len(run)
-        self._merge_small()
-
-    def _merge_small(self) -> None:
-        """Merge runs of one hour whose sizes are within a factor, so that few runs remain."""
-        while True:
-            groups: dict[tuple[int, int], list[Run]] = {}
-            for run in self.runs:
-                size_class = (len(run).bit_length() - 1) // 3
-                groups.setdefault((run.hour, size_class), []).append(run)
-            full = [group for group in groups.values() if len(group) >= MERGE_RUNS]
-            if not full:
-                return
-            gone = {id(run) for group in full for run in group}
-            self.runs = [run for run in self.runs if id(run) not in gone]
-            self.runs.extend(_merge(group) for group in full)
+        # Only the run's own hour is looked at: of a long horizon there are hundreds.
+        runs = self.by_hour[run.hour] = [*self.by_hour.get(run.hour, ()), run]
+        while (full := _full_class(runs)) is not None:
+            runs[:] = [one for one in runs if _size_class(one) != full[0]]
+            runs.append(_merge(full[1]))
 
 
 class Dedup:
@@ -224,8 +230,6 @@ class Dedup:
     def forget(self, clock_us: int) -> None:
         """Drop the runs whose hour is past at `clock_us`."""
         for era in self._eras:
-            if any(expiry_us(run.hour, self._horizon_us) <= clock_us for run in era.runs):
-                era.runs = [
-                    run for run in era.runs if expiry_us(run.hour, self._horizon_us) > clock_us
-                ]
-        self._eras = [era for era in self._eras if era.runs]
+            for hour in [h for h in era.by_hour if expiry_us(h, self._horizon_us) <= clock_us]:
+                del era.by_hour[hour]
+        self._eras = [era for era in self._eras if era.by_hour]
