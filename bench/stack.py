@@ -162,9 +162,9 @@ def service(
     seen.cpu_affinity([core] if core is not None else list(range(psutil.cpu_count() or 1)))
     try:
         yield seen
-        if process.poll() is not None:
-            raise RuntimeError(f"{name} ended: {(stack.data / f'{name}.log').read_text()[-2_000:]}")
     finally:
+        if process.poll() is not None:
+            print((stack.data / f"{name}.log").read_text()[-2_000:], file=sys.stderr)
         process.terminate()
         try:
             process.wait(30)

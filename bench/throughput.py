@@ -5,6 +5,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from .stack import JournalWatch, Stack, events_ends, service, stack
 from .traffic import Sent, Shape, events, publish
 
@@ -62,6 +64,8 @@ def _meter(running: Stack) -> dict[str, Any]:
             decided = watch.decided()
             if decided == ends:
                 break
+            if process.status() == psutil.STATUS_ZOMBIE:
+                raise RuntimeError("the meter ended; its log's last lines follow")
             if time.monotonic() > deadline:
                 raise RuntimeError(f"the meter decided {sum(decided)} of {total} events in 15 min")
             time.sleep(0.1)
