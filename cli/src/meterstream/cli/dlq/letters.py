@@ -1,6 +1,7 @@
 """Dead letters as they stand in the topic, oldest first in each partition."""
 
 import logging
+import time
 from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +17,7 @@ from confluent_kafka import (
 )
 
 from meterstream.cli.connection import Connection
-from meterstream.cli.errors import Unreachable
+from meterstream.cli.errors import BadInput, Unreachable
 from meterstream.schemas import deadletters as headers
 from meterstream.schemas.times import from_us
 from meterstream.schemas.topics import DLQ
@@ -24,6 +25,8 @@ from meterstream.schemas.topics import DLQ
 ANSWER_TIMEOUT_S: Final = 10.0
 SILENCE_MAX_S: Final = 30.0
 BATCH: Final = 1_000
+WAIT_S: Final = 0.2
+"""A batch that is not full is not waited for longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +76,19 @@ def read_letters(
         logger=logging.getLogger("meterstream.kafka"),
     )
     try:
-        numbers = [partition] if partition is not None else _partitions(consumer, topic)
+        numbers = _partitions(consumer, topic)
+        if partition is not None:
+            if partition not in numbers:
+                raise BadInput(f"{topic} has no partition {partition}, only 0 to {numbers[-1]}")
+            numbers = [partition]
         consumer.assign([TopicPartition(topic, number, from_offset) for number in numbers])
         left = set(numbers)
+        heard = time.monotonic()
         while left:
-            messages = consumer.consume(BATCH, SILENCE_MAX_S)
-            if not messages:
+            messages = consumer.consume(BATCH, WAIT_S)
+            if messages:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > SILENCE_MAX_S:
                 raise Unreachable(f"{topic} cannot be read: no answer within {SILENCE_MAX_S:.0f} s")
             for message in messages:
                 error = message.error()
