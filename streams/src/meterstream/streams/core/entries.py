@@ -8,8 +8,11 @@ from typing import Final, cast, get_args
 from meterstream.schemas.catalog import (
     CatalogEvent,
     MembershipChanged,
+    OrganisationRegistered,
+    PlanPublished,
     ProjectRegistered,
     RateCardPublished,
+    RateCardPublishedData,
     UserRegistered,
     catalog_key,
 )
@@ -59,87 +62,137 @@ class Entries:
     catalog: dict[str, KeptEntry] = field(default_factory=dict)
     """By catalog key."""
     control: tuple[KeptEntry, ...] = ()
+    cards: dict[str, RateCardPublishedData] = field(default_factory=dict)
+    """The rate cards of the catalog, of all names, by catalog key."""
+    parents: dict[str, str] = field(default_factory=dict)
+    """The organisation that an organisation is part of, where it is part of one."""
     book: PriceBook = field(default_factory=PriceBook)
 
     def with_taken(self, catalog: Sequence[KeptEntry], control: Sequence[KeptEntry]) -> "Entries":
         """Return the entries with those that a valid record took."""
         if not catalog and not control:
             return self
-        merged = dict(self.catalog)
-        cards_changed = False
+        kept, cards, parents = dict(self.catalog), dict(self.cards), dict(self.parents)
         for entry in catalog:
-            event = parse_event(entry.event.encode(), CATALOG)
-            merged[catalog_key(cast(CatalogEvent, event))] = entry
-            cards_changed |= isinstance(event, RateCardPublished)
-        book = PriceBook(_cards(merged)) if cards_changed else self.book
-        return Entries(merged, (*self.control, *control), book)
+            event = cast(CatalogEvent, parse_event(entry.event.encode(), CATALOG))
+            key = catalog_key(event)
+            kept[key] = entry
+            if isinstance(event, RateCardPublished):
+                cards[key] = event.data
+            elif isinstance(event, OrganisationRegistered):
+                _follow_parent(parents, event)
+        book = self.book
+        if len(cards) > len(self.cards):  # none is ever replaced
+            book = PriceBook(Card.of(card) for card in cards.values() if card.name == DEFAULT_CARD)
+        return Entries(kept, (*self.control, *control), cards, parents, book)
 
 
-def _cards(catalog: dict[str, KeptEntry]) -> list[Card]:
-    cards = []
-    for key, entry in catalog.items():
-        if key.startswith("rate-card/"):
-            event = parse_event(entry.event.encode(), CATALOG)
-            assert isinstance(event, RateCardPublished), "the key says it is a rate card"
-            if event.data.name == DEFAULT_CARD:
-                cards.append(Card.of(event.data))
-    return cards
+def _follow_parent(parents: dict[str, str], event: OrganisationRegistered) -> None:
+    if event.data.parent_id is None:
+        parents.pop(event.data.organisation_id, None)
+    else:
+        parents[event.data.organisation_id] = event.data.parent_id
 
 
 def judge_catalog(
     entries: Entries, incoming: Sequence[Entry]
 ) -> tuple[list[KeptEntry], list[EntryReject]]:
     """Return which catalog entries are taken, and which are refused with their reasons."""
-    taken: list[KeptEntry] = []
     rejects: list[EntryReject] = []
+    if not incoming:
+        return [], rejects
+    catalog = _Catalog(entries)
     for entry in incoming:
         try:
-            event = parse_event(entry.value, CATALOG)
-            if not isinstance(event, _CATALOG_TYPES):
-                raise InvalidEvent(Verdict.UNKNOWN_TYPE, "type: not an event of the catalog")
-            if isinstance(event, RateCardPublished):
-                _check_card(entries, event, entry.log_time_us)
+            catalog.take(entry)
         except InvalidEvent as error:
             if entry.value is not None:  # a null value only removes a compacted entry
                 rejects.append(EntryReject("catalog", entry.offset, error.verdict, error.detail))
-            continue
-        if isinstance(event, _NOT_KEPT):
-            continue
+        except MemoryError:
+            raise  # that is the machine's, and no entry is to blame
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this entry's alone
+            rejects.append(_internal("catalog", entry, error))
+    return catalog.taken, rejects
+
+
+class _Catalog:
+    """The catalog while entries are judged: what was known, and what was taken since."""
+
+    def __init__(self, entries: Entries) -> None:
+        self.taken: list[KeptEntry] = []
+        self._known = entries.catalog
+        self._new: dict[str, KeptEntry] = {}
+        self._cards = dict(entries.cards)
+        self._parents = dict(entries.parents)
+        self._named_parents = set(self._parents.values())
+
+    def take(self, entry: Entry) -> None:
+        """Take an entry, or raise InvalidEvent with the reason why it may not be made."""
+        event = parse_event(entry.value, CATALOG)
+        if not isinstance(event, _CATALOG_TYPES):
+            raise InvalidEvent(Verdict.UNKNOWN_TYPE, "type: not an event of the catalog")
+        key = catalog_key(event)
+        before = self._new.get(key) or self._known.get(key)
+        if isinstance(event, RateCardPublished | PlanPublished) and before is not None:
+            known = cast(CatalogEvent, parse_event(before.event.encode(), CATALOG))
+            if known.data != event.data:
+                raise InvalidEvent(
+                    Verdict.NOT_ALLOWED, "data.version: this version was published with other data"
+                )
+            return  # the same once more
+        if isinstance(event, RateCardPublished):
+            self._check_card(event, entry.log_time_us)
+            self._cards[key] = event.data
+        elif isinstance(event, OrganisationRegistered):
+            self._check_organisation(event)
+            _follow_parent(self._parents, event)
+            if event.data.parent_id is not None:
+                self._named_parents.add(event.data.parent_id)
+        elif isinstance(event, _NOT_KEPT):
+            return
         kept = KeptEntry(entry.offset, entry.log_time_us, event.model_dump_json(exclude_none=True))
-        if catalog_key(event) in entries.catalog and isinstance(event, RateCardPublished):
-            continue  # the same card once more: `_check_card` has compared them
-        taken.append(kept)
-        entries = entries.with_taken([kept], ())
-    return taken, rejects
+        self._new[key] = kept
+        self.taken.append(kept)
 
-
-def _check_card(entries: Entries, event: RateCardPublished, log_time_us: int) -> None:
-    before = entries.catalog.get(catalog_key(event))
-    if before is not None:
-        known = cast(RateCardPublished, parse_event(before.event.encode(), CATALOG))
-        if known.data != event.data:
+    def _check_card(self, event: RateCardPublished, log_time_us: int) -> None:
+        effective_us = to_us(event.data.effective_from)
+        others = [
+            to_us(card.effective_from)
+            for card in self._cards.values()
+            if card.name == event.data.name
+        ]
+        if effective_us in others:
             raise InvalidEvent(
-                Verdict.NOT_ALLOWED, "data.version: this version was published with other prices"
+                Verdict.NOT_ALLOWED,
+                "data.effective_from: another version takes effect at this time",
             )
-        return
-    effective_us = to_us(event.data.effective_from)
-    others = [
-        to_us(other.data.effective_from)
-        for key, entry in entries.catalog.items()
-        if key.startswith("rate-card/")
-        and isinstance(other := parse_event(entry.event.encode(), CATALOG), RateCardPublished)
-        and other.data.name == event.data.name
-    ]
-    if effective_us in others:
-        raise InvalidEvent(
-            Verdict.NOT_ALLOWED, "data.effective_from: another version takes effect at this time"
-        )
-    priced_before = any(other <= max(effective_us, log_time_us) for other in others)
-    if priced_before and effective_us < log_time_us + CARD_NOTICE_US:
-        raise InvalidEvent(
-            Verdict.NOT_ALLOWED,
-            "data.effective_from: must lie five minutes or more after the card is published",
-        )
+        priced_before = any(other <= max(effective_us, log_time_us) for other in others)
+        if priced_before and effective_us < log_time_us + CARD_NOTICE_US:
+            raise InvalidEvent(
+                Verdict.NOT_ALLOWED,
+                "data.effective_from: must lie five minutes or more after the card is published",
+            )
+
+    def _check_organisation(self, event: OrganisationRegistered) -> None:
+        organisation_id, above = event.data.organisation_id, event.data.parent_id
+        if organisation_id not in self._named_parents:
+            return  # nothing is below it, so it can be below nothing of its own
+        while above is not None:
+            if above == organisation_id:
+                raise InvalidEvent(
+                    Verdict.NOT_ALLOWED, "data.parent_id: is itself part of the organisation"
+                )
+            above = self._parents.get(above)
+
+
+def _internal(topic: str, entry: Entry, error: Exception) -> EntryReject:
+    return EntryReject(
+        topic,
+        entry.offset,
+        Verdict.INTERNAL,
+        f"the meter failed on this entry ({type(error).__name__}); publish it again after an"
+        " upgrade",
+    )
 
 
 def judge_control(
@@ -159,6 +212,11 @@ def judge_control(
                 )
         except InvalidEvent as error:
             rejects.append(EntryReject("control", entry.offset, error.verdict, error.detail))
+            continue
+        except MemoryError:
+            raise  # that is the machine's, and no entry is to blame
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this entry's alone
+            rejects.append(_internal("control", entry, error))
             continue
         text = event.model_dump_json(exclude_none=True)
         taken.append(KeptEntry(entry.offset, entry.log_time_us, text))

@@ -88,6 +88,7 @@ class PriceBook:
         if len(self._lines) > MAX_REMEMBERED_LINES:
             self._lines.clear()
             del self._line_prices[1:]
+            self._prices = self._prices[:1]
 
     def line_index(
         self, card: int, operation: str, provider: str, model: str, feature_id: str

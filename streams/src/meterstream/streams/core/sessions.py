@@ -72,8 +72,21 @@ class Session:
         )
 
 
+def is_forgotten(session: Session, clock_us: int, horizon_us: int) -> bool:
+    """Tell whether a session has left memory at `clock_us`: nothing follows it any more.
+
+    One that has ended is kept for the horizon, in which its other events may still arrive.
+    """
+    kept_us = SESSION_KEPT_US if session.status == "active" else horizon_us
+    return session.last_seen_us + kept_us <= clock_us
+
+
 def follow(session: Session | None, event: AnyEvent, time_us: int) -> Session:
-    """Return the session after `event`, whatever the order in which its events arrive."""
+    """Return the session after `event`.
+
+    Its times, heartbeats and end come out the same whatever the order in which events arrive; of
+    the names that they give it, the last to arrive holds.
+    """
     data: Any = event.data
     if session is None:
         session = Session(
@@ -87,7 +100,8 @@ def follow(session: Session | None, event: AnyEvent, time_us: int) -> Session:
     changes["last_seen_us"] = max(session.last_seen_us, time_us)
     if isinstance(event, SessionStarted):
         changes |= {"application": data.application, "release": data.release or ""}
-        changes |= {"started_us": time_us, "start_seen": True}
+        started_us = min(session.started_us, time_us) if session.start_seen else time_us
+        changes |= {"started_us": started_us, "start_seen": True}
     elif not session.start_seen:
         changes["started_us"] = min(session.started_us, time_us)
     if isinstance(event, SessionHeartbeat):
