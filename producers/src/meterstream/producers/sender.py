@@ -81,6 +81,11 @@ class Sender:
         """Tell that the own log has grown."""
         self._wake.set()
 
+    def adopt_now(self) -> None:
+        """Look for the slots of dead processes at the next turn, not only when it is due."""
+        self._next_adoption = 0.0
+        self._wake.set()
+
     @property
     def slots(self) -> tuple[Slot, ...]:
         """The slots that are being sent, in their turn; the own one is the last."""
