@@ -110,7 +110,8 @@ class MeterSettings(KafkaSettings):
     """A snapshot is taken after this many bytes of journal, or this long, what comes first."""
     catalog_max_age_seconds: Seconds = 240.0
     """No step is computed if the catalog was last seen complete longer ago than this."""
-    session_timeout_seconds: float = Field(10.0, ge=1, le=300)
+    session_timeout_seconds: float = Field(10.0, ge=6, le=300)
+    """After how long without a heartbeat others take the partitions over; brokers ask for 6."""
     journal_timeout_seconds: float = Field(30.0, ge=1, le=600)
     """How long to wait for the acknowledgement of a journal record before its fate is unknown."""
     journal_max_bytes: int = Field(16 * 1024 * 1024 - 64 * 1024, ge=64 * 1024)

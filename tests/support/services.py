@@ -1,0 +1,409 @@
+"""Runs the meter and the publisher as processes on a real broker, and reads what they decided."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+from tests.support.waiting import eventually
+
+from meterstream.schemas.journal import Chain, Header, Kind, Section, unpack_sections
+from meterstream.schemas.rows import CELL_KEY
+from meterstream.schemas.topics import CATALOG, TOPICS
+from meterstream.schemas.verdicts import ledger_class
+
+START_TIMEOUT_S = 60.0
+KEPT_RUNS = 500
+
+
+def create_topics(kafka: str, prefix: str, partitions: int) -> None:
+    """Create every topic as the contract asks for it."""
+    admin = AdminClient({"bootstrap.servers": kafka})
+    new = [
+        NewTopic(prefix + spec.name, partitions if spec.partitioned else 1, 1, config=spec.config())
+        for spec in TOPICS
+    ]
+    for created in admin.create_topics(new).values():
+        created.result(30)
+    consumer = Consumer({"bootstrap.servers": kafka, "group.id": "tests"})
+
+    def all_led() -> bool:
+        found = consumer.list_topics(timeout=10).topics
+        return all(
+            topic.topic in found
+            and len(found[topic.topic].partitions) == topic.num_partitions
+            and all(p.leader >= 0 for p in found[topic.topic].partitions.values())
+            for topic in new
+        )
+
+    eventually(all_led, 30, "all topics have leaders")
+    consumer.close()
+
+
+def run_of(number: int, *, teams: int = 20, tokens: int | None = None) -> tuple[bytes, bytes]:
+    """Return key and value of a completed run that ends now; its tokens follow from its number."""
+    now = datetime.now(UTC)
+    team = f"team-{number % teams}"
+    event = {
+        "specversion": "1.0",
+        "id": f"run-{number}",
+        "source": "/tests",
+        "type": "meterstream.run.completed.v1",
+        "time": now.isoformat(),
+        "data": {
+            "team_id": team,
+            "run_id": f"run-{number}",
+            "operation": "agent_run",
+            "started_at": (now - timedelta(seconds=1)).isoformat(),
+            "status": "completed",
+            "user_id": f"user-{number % 97}",
+            "model": f"model-{number % 5}",
+            "input_tokens": number if tokens is None else tokens,
+        },
+    }
+    return team.encode(), json.dumps(event).encode()
+
+
+@dataclass
+class Sent:
+    """What a test has sent: how many distinct runs, and the sum of their input tokens."""
+
+    runs: int = 0
+    tokens: int = 0
+    broken: int = 0
+    resent: int = 0
+
+    @property
+    def records(self) -> int:
+        """All records, refused ones and resends included."""
+        return self.runs + self.broken + self.resent
+
+
+class Sender:
+    """Sends numbered runs, every 50th twice and every 100th followed by a broken record."""
+
+    def __init__(self, kafka: str, prefix: str) -> None:
+        self._topic = prefix + "events"
+        self._producer = Producer(
+            {
+                "bootstrap.servers": kafka,
+                "partitioner": "murmur2_random",
+                "enable.idempotence": True,
+                "linger.ms": 5,
+            }
+        )
+        self.sent = Sent()
+        self._first: list[tuple[bytes, bytes]] = []
+
+    def resend(self, count: int) -> None:
+        """Send the first `count` runs once more, byte by byte (500 at most)."""
+        for key, value in self._first[:count]:
+            self._produce(key, value)
+        self.sent.resent += count
+        assert self._producer.flush(60) == 0, "everything was sent"
+
+    def send(self, count: int, *, per_second: float = 0) -> Sent:
+        """Send `count` further runs, evenly at `per_second` if that is given; return the sums."""
+        begun, sent = time.monotonic(), self.sent
+        for done in range(count):
+            number = sent.runs
+            key, value = run_of(number)
+            self._produce(key, value)
+            if number < KEPT_RUNS:
+                self._first.append((key, value))
+            sent.runs += 1
+            sent.tokens += number
+            if number % 50 == 49:
+                self._produce(key, value)
+                sent.resent += 1
+            if number % 100 == 99:
+                self._produce(key, value[:-2])
+                sent.broken += 1
+            if per_second and done / per_second > time.monotonic() - begun:
+                self._producer.poll(done / per_second - (time.monotonic() - begun))
+        assert self._producer.flush(60) == 0, "everything was sent"
+        return sent
+
+    def _produce(self, key: bytes, value: bytes) -> None:
+        while True:
+            try:
+                return self._producer.produce(self._topic, value, key=key)
+            except BufferError:
+                self._producer.poll(0.1)
+
+
+class Service:
+    """A running service, its log, and its status port."""
+
+    def __init__(
+        self, module: str, arguments: Sequence[str], settings: Mapping[str, str], log: Path
+    ) -> None:
+        self._log_path = log
+        self._file = log.open("ab")
+        env = {k: v for k, v in os.environ.items() if not k.startswith("METERSTREAM_")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            env=env | dict(settings),
+            stderr=self._file,
+        )
+
+    @property
+    def log(self) -> str:
+        """What it has logged so far."""
+        return self._log_path.read_text(errors="replace")
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        self.process.kill()
+        self.process.wait(30)
+        self._file.close()
+
+    def stop(self) -> int:
+        """End it in order; return its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        status = self.process.wait(30)
+        self._file.close()
+        return status
+
+    def _port(self) -> int:
+        for line in self.log.splitlines():
+            if "metrics on http://" in line:
+                return int(line.rsplit(":", 1)[1].removesuffix("/metrics"))
+        return 0
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Return status and body of a page of its status port; 0 where none answers yet."""
+        port = self._port()
+        if not port:
+            return 0, ""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
+    def faults(self) -> Any:
+        """Return what keeps it from being ready; None where it does not answer."""
+        status, body = self.get("/readyz")
+        return json.loads(body)["faults"] if status else None
+
+    def wait_ready(self) -> "Service":
+        """Wait until it is ready."""
+
+        def ready() -> bool:
+            assert self.process.poll() is None, f"it ended: {self.log[-2000:]}"
+            faults = self.faults()
+            assert not faults, faults
+            return faults is not None
+
+        eventually(ready, START_TIMEOUT_S, "the service is ready")
+        return self
+
+
+METER = "meterstream.streams.app"
+PUBLISHER = "meterstream.streams.publisher"
+
+Start = Callable[..., Service]
+
+
+@contextlib.contextmanager
+def services(kafka: str, prefix: str) -> Iterator[Start]:
+    """Yield a function that starts a service; whatever still runs at the end is killed.
+
+    Batches are small and windows short, so that faults fall between and within many of them.
+    """
+    running: list[Service] = []
+    with tempfile.TemporaryDirectory() as directory:
+
+        def start(
+            module: str = METER, *, arguments: Sequence[str] = (), **settings: object
+        ) -> Service:
+            values = {
+                "KAFKA_BOOTSTRAP": kafka,
+                "TOPIC_PREFIX": prefix,
+                "METER_METRICS_PORT": 0,
+                "PUBLISHER_METRICS_PORT": 0,
+                "BATCH_MAX_EVENTS": 400,
+                "BATCH_LINGER_MS": 20,
+                "FETCH_MAX_BYTES": 131_072,
+                "SESSION_TIMEOUT_SECONDS": 6,
+                "IDLE_SECONDS": 1,
+            } | {name.upper(): value for name, value in settings.items()}
+            service = Service(
+                module,
+                arguments,
+                {f"METERSTREAM_{name}": str(value) for name, value in values.items()},
+                Path(directory) / f"{len(running)}.log",
+            )
+            running.append(service)
+            return service
+
+        try:
+            yield start
+        finally:
+            for service in running:
+                if service.process.poll() is None:
+                    service.signal(signal.SIGCONT)
+                    service.kill()
+
+
+@dataclass
+class Decided:
+    """What the valid records of a journal decided, all partitions together."""
+
+    classes: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[Kind] = field(default_factory=Counter)
+    positions: dict[int, int] = field(default_factory=dict)
+    clocks_us: dict[int, int] = field(default_factory=dict)
+    runs: int = 0
+    tokens: int = 0
+    void_records: int = 0
+    generations: set[int] = field(default_factory=set)
+    catalog_entries: int = 0
+    rejects: set[tuple[str, int, int]] = field(default_factory=set)
+    """(topic, partition, offset) of each dead letter."""
+
+    @property
+    def offsets(self) -> int:
+        """How many offsets have a verdict."""
+        return sum(self.classes.values())
+
+
+def partitions_of(kafka: str, topic: str) -> dict[int, tuple[int, int]]:
+    """Return start and end of the log of each partition."""
+    consumer = Consumer({"bootstrap.servers": kafka, "group.id": "tests"})
+    try:
+        numbers = consumer.list_topics(topic, timeout=20).topics[topic].partitions
+        return {
+            number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=20)
+            for number in numbers
+        }
+    finally:
+        consumer.close()
+
+
+def messages_of(kafka: str, topic: str, *, committed: bool = False) -> Iterator[Any]:
+    """Yield the messages that a topic holds now, partition after partition."""
+    bounds = partitions_of(kafka, topic)
+    consumer = Consumer(
+        {
+            "bootstrap.servers": kafka,
+            "group.id": "tests",
+            "enable.partition.eof": True,
+            "isolation.level": "read_committed" if committed else "read_uncommitted",
+        }
+    )
+    try:
+        for number, (start, end) in bounds.items():
+            position = start
+            consumer.assign([TopicPartition(topic, number, start)])
+            while position < end:
+                message = consumer.poll(30)
+                assert message is not None, f"{topic}-{number} stops at {position} of {end}"
+                position = message.offset() + (message.error() is None)
+                if message.error() is None and message.offset() < end:
+                    yield message
+                elif message.error() is not None and committed:
+                    break  # an open or aborted transaction ends what may be read
+    finally:
+        consumer.close()
+
+
+def read_decided(kafka: str, prefix: str) -> Decided:
+    """Follow the chain of each journal partition from its beginning, and add up what it says."""
+    decided = Decided()
+    chains: dict[int, Chain] = {}
+    cells: dict[tuple[object, ...], tuple[int, int]] = {}
+    for message in messages_of(kafka, prefix + "journal"):
+        partition = message.partition()
+        chain = chains.setdefault(partition, Chain())
+        header = Header.unpack(message.headers()[0][1])
+        if not chain.take(message.offset(), message.timestamp()[1] * 1000, header):
+            continue
+        header.check_value(message.value())
+        decided.kinds[header.kind] += 1
+        decided.generations.add(header.generation)
+        _add(decided, cells, partition, header, unpack_sections(message.value()))
+    for partition, chain in chains.items():
+        assert chain.link is not None
+        decided.positions[partition] = chain.link.events_position
+        decided.clocks_us[partition] = chain.link.clock_us
+        decided.void_records += chain.void_records
+    decided.runs += sum(runs for runs, _ in cells.values())
+    decided.tokens += sum(tokens for _, tokens in cells.values())
+    return decided
+
+
+def _add(
+    decided: Decided,
+    cells: dict[tuple[object, ...], tuple[int, int]],
+    partition: int,
+    header: Header,
+    sections: Mapping[Section, memoryview],
+) -> None:
+    for verdict in bytes(sections.get(Section.VERDICTS, b"")):
+        decided.classes[ledger_class(verdict)] += 1
+    if Section.CELLS in sections:
+        for key, runs, tokens in _rows(sections[Section.CELLS]):
+            cells[partition, header.generation, *key] = (runs, tokens)
+    if Section.LATE_MINUTES in sections:
+        for _, runs, tokens in _rows(sections[Section.LATE_MINUTES]):
+            decided.runs += runs
+            decided.tokens += tokens
+    if Section.CATALOG in sections:
+        decided.catalog_entries += len(json.loads(bytes(sections[Section.CATALOG])))
+    for topic, offset, *_ in json.loads(bytes(sections.get(Section.REJECTS, b"[]"))):
+        decided.rejects.add((topic, 0 if topic == CATALOG else partition, offset))
+
+
+def _rows(section: memoryview) -> Iterator[tuple[tuple[object, ...], int, int]]:
+    table = pa.ipc.open_stream(section).read_all()
+    keys = [table.column(column.name).to_pylist() for column in CELL_KEY]
+    runs = table.column("runs").to_pylist()
+    tokens = table.column("input_tokens").to_pylist()
+    for at, key in enumerate(zip(*keys, strict=True)):
+        yield key, runs[at], tokens[at]
+
+
+def wait_decided(kafka: str, prefix: str, timeout_s: float = 60) -> Decided:
+    """Wait until every offset of the events topic has a verdict; return what was decided."""
+    ends = {p: end for p, (_, end) in partitions_of(kafka, prefix + "events").items()}
+
+    def all_decided() -> Decided | None:
+        decided = read_decided(kafka, prefix)
+        assert decided.positions == ends, f"decided {decided.positions}, sent {ends}"
+        return decided
+
+    found = eventually(all_decided, timeout_s, "every offset is decided")
+    assert found is not None
+    return found
+
+
+def check(decided: Decided, sent: Sent) -> None:
+    """Hold what was decided against what was sent: each run once, to the token."""
+    assert decided.classes["counted"] == decided.runs == sent.runs
+    assert decided.tokens == sent.tokens
+    assert decided.classes["duplicate"] == sent.resent
+    assert decided.classes["rejected"] == sent.broken
+    assert decided.offsets == sent.records
