@@ -26,7 +26,7 @@ class Heartbeats:
             self._next_key += 1
             self._beats[key] = (beat, interval_s)
             heapq.heappush(self._due, (time.monotonic() + interval_s, key))
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():  # a fork leaves it behind
                 self._thread = threading.Thread(
                     target=self._run, name="meterstream-heartbeat", daemon=True
                 )
