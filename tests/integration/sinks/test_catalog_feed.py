@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from clickhouse_connect.driver.client import Client
@@ -27,13 +28,13 @@ def catalog_settings(kafka: str, prefix: str, settings: SinkSettings) -> SinkSet
 
 def events() -> list[catalog.CatalogEvent]:
     """Return one event of each type, and a second version of a team."""
-    envelope = {"source": "/admin", "time": NOW}
+    envelope: dict[str, Any] = {"source": "/admin", "time": NOW}
 
     def team(name: str, number: int) -> catalog.TeamRegistered:
         data = catalog.TeamRegisteredData(
             team_id="t-1", organisation_id="o-1", name=name, zone="Europe/Berlin"
         )
-        return catalog.TeamRegistered(id=f"t{number}", data=data, **envelope)  # type: ignore[arg-type]
+        return catalog.TeamRegistered(id=f"t{number}", data=data, **envelope)
 
     return [
         catalog.OrganisationRegistered(
@@ -95,7 +96,7 @@ def events() -> list[catalog.CatalogEvent]:
             ),
             **envelope,
         ),
-    ]  # type: ignore[arg-type]
+    ]
 
 
 def publish(bootstrap: str, topic: str, *values: catalog.CatalogEvent | bytes | None) -> None:

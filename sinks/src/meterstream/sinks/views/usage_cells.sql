@@ -88,4 +88,24 @@ WHERE (
         {window:String} NOT IN ('1m', '15m', '1h', '1d', '1mo'),
         'window is one of 1m, 15m, 1h, 1d, 1mo'
     )
+) = 0
+AND (
+    -- Where rows that are needed have gone by their TTL, say so rather than show too little.
+    SELECT throwIf(count() > 0, 'minutes are kept for 40 days: ask for 15m or more, or a later time')
+    FROM usage_days AS days
+    WHERE {window:String} = '1m'
+        AND days.window_start >= range_start AND days.window_start < range_end
+        AND days.log_time < now() - INTERVAL 38 DAY
+) = 0
+AND (
+    SELECT throwIf(
+        count() > 0,
+        'quarters of an hour are kept for 400 days: ask for days or months in UTC, or a later time'
+    )
+    FROM usage_days AS days
+    WHERE {window:String} != '1m'
+        AND days.window_start >= range_start AND days.window_start < range_end
+        AND days.log_time < now() - INTERVAL 398 DAY
+        AND usageWindowStart(days.window_start, {window:String}, {zone:String})
+            != usageWindowStart(addSeconds(days.window_start, 86399), {window:String}, {zone:String})
 ) = 0;
