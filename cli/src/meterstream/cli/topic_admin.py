@@ -1,5 +1,6 @@
 """Creates the topics and checks that they are what everything relies on."""
 
+import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -19,6 +20,8 @@ from meterstream.cli.errors import CheckFailed, Unreachable
 from meterstream.schemas.topics import BY_NAME, EVENTS, JOURNAL, TOPICS, TopicSpec
 
 ANSWER_TIMEOUT_S: Final = 10
+VISIBLE_TIMEOUT_S: Final = 30.0
+POLL_S: Final = 0.1
 REPLICAS_WANTED: Final = 3
 
 T = TypeVar("T")
@@ -119,6 +122,29 @@ class TopicAdmin:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     reason = error.args[0].str()
                     raise CheckFailed(f"{full} could not be created: {reason}") from error
+        self._wait_until_led([self._full(name) for name in names])
+
+    def _wait_until_led(self, topics: list[str]) -> None:
+        """A broker says that a topic is created before it tells clients about its leaders."""
+        deadline = time.monotonic() + VISIBLE_TIMEOUT_S
+        while True:
+            known = self._admin.list_topics(timeout=ANSWER_TIMEOUT_S).topics
+            unled = [
+                name
+                for name in topics
+                if name not in known
+                or known[name].error is not None
+                or not known[name].partitions
+                or any(each.leader < 0 for each in known[name].partitions.values())
+            ]
+            if not unled:
+                return
+            if time.monotonic() > deadline:
+                raise Unreachable(
+                    f"{unled[0]} was created, but has no leader after {VISIBLE_TIMEOUT_S:.0f} s: "
+                    "look into the broker's log"
+                )
+            time.sleep(POLL_S)
 
     def mend(self, faults: list[Fault]) -> list[Fault]:
         """Change the settings that mend faults, and return the faults that none can mend."""
