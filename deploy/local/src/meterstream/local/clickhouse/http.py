@@ -19,6 +19,7 @@ from meterstream.local.clickhouse.auth import User, authenticate
 from meterstream.local.clickhouse.compression import choose_encoding, compress, decompress
 from meterstream.local.clickhouse.engine import Engine, Request, Result
 from meterstream.local.clickhouse.errors import ErrorCode, ServerError
+from meterstream.local.clickhouse.native import CUSTOM_SERIALIZATION_REVISION, with_block_info
 
 # URL parameters that speak to the HTTP interface itself; every other one is a setting.
 _OWN_PARAMETERS = frozenset(
@@ -133,7 +134,7 @@ class _Handler:
             "X-ClickHouse-Format": result.format,
             "X-ClickHouse-Summary": _summary(result),
         }
-        data = result.data
+        data = _for_protocol(result, http.query_params.get("client_protocol_version", "0"))
         if http.query_params.get("enable_http_compression") in ("1", "true"):
             encoding = choose_encoding(http.headers.get("accept-encoding", ""))
             if encoding is not None and data:
@@ -174,6 +175,12 @@ def _engine_request(http: HttpRequest, user: User, body: bytes) -> Request:
         # As in ClickHouse, a GET request cannot change anything.
         read_only=user.read_only or http.method != "POST" or url.get("readonly", "0") != "0",
     )
+
+
+def _for_protocol(result: Result, wanted: str) -> bytes:
+    # Clients of older revisions notice that they get revision 0, and read that.
+    newer = wanted.isdigit() and int(wanted) >= CUSTOM_SERIALIZATION_REVISION
+    return with_block_info(result.data) if newer and result.format == "Native" else result.data
 
 
 def _refuse_foreign_page(headers: Headers) -> None:
