@@ -21,7 +21,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test test-fast demo bench lock clean
+.PHONY: help setup check test test-fast demo bench mutants lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -56,6 +56,9 @@ demo: setup ## the whole pipeline on this machine (TRACE=path replays one, KEEP=
 
 bench: setup ## measure speed, latency and memory, and write JSON
 	$(RUN) -m bench
+
+mutants: setup ## mutation testing of the core: how many small changes the tests notice
+	$(RUN) -m tests.support.mutants --least 85
 
 lock: setup ## pin requirements.in again, with hashes and without any index's address
 	$(RUN) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \

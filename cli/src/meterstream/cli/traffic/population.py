@@ -90,7 +90,7 @@ class Population:
         agent_number = agent * teams + team
         model, provider = model_name(agent_number % self._sizes.models)
         return Caller(
-            team_id=f"team-{team + 1:02d}",
+            team_id=f"team-{team + 1}",
             user_id=f"user-{user * teams + team + 1:04d}",
             agent_id=f"agent-{agent_number + 1:03d}",
             model=model,

@@ -1,0 +1,228 @@
+"""The command on a whole stack of its own, as a user has it: every number comes out as sent."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import psutil
+import pytest
+from confluent_kafka import Producer
+from tests.support.command import Ran, run_command
+from tests.support.waiting import eventually
+
+from meterstream.cli.traffic.population import Sizes
+from meterstream.cli.traffic.runs import RunMaker
+from meterstream.cli.traffic.synthetic import Synthetic
+
+START_TIMEOUT_S = 150.0
+STOP_TIMEOUT_S = 90.0
+LAND_TIMEOUT_S = 90.0
+
+
+class RunningStack:
+    """`meterstream stack` as a process, and commands that find it by its directory."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self._log = data.parent / f"{data.name}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it says that it is ready."""
+        clean = {key: value for key, value in os.environ.items() if "METERSTREAM_" not in key}
+        with self._log.open("wb") as log:
+            self._process = _stack_process(self.data, log, clean)
+        eventually(self._ready, START_TIMEOUT_S, f"a stack in {self.data}")
+
+    def _ready(self) -> bool:
+        text = self._log.read_text()
+        if self._process is None or self._process.poll() is not None:
+            pytest.fail(f"the stack has ended: {text}")
+        return "Ready." in text
+
+    def family(self) -> list[psutil.Process]:
+        """Return the stack's process and all that it started."""
+        assert self._process is not None
+        own = psutil.Process(self._process.pid)
+        return [own, *own.children(recursive=True)]
+
+    def end(self, number: signal.Signals) -> int:
+        """Send a signal to the stack alone, and return its exit code when all of it is gone."""
+        assert self._process is not None
+        family = self.family()
+        self._process.send_signal(number)
+        code = self._process.wait(STOP_TIMEOUT_S)
+        _, left = psutil.wait_procs(family, STOP_TIMEOUT_S)
+        assert not left, f"left running: {left}"
+        return code
+
+    def __call__(self, *arguments: str) -> Ran:
+        ran = run_command(
+            *arguments, env={"METERSTREAM_DATA": str(self.data)}, cwd=self.data.parent
+        )
+        assert ran.exit_code == 0, ran.stderr
+        return ran
+
+    def sums(self) -> tuple[int, int, int]:
+        """Return runs, input and output tokens as `usage` tells them."""
+        rows = self("usage", "--json", "--limit", "1000").json["rows"]
+        return (
+            sum(row["runs"] for row in rows),
+            sum(row["input_tokens"] for row in rows),
+            sum(row["output_tokens"] for row in rows),
+        )
+
+    def wait_for(self, runs: int) -> tuple[int, int, int]:
+        """Wait until so many runs have landed, and return the sums."""
+
+        def landed() -> tuple[int, int, int] | None:
+            sums = self.sums()
+            return sums if sums[0] >= runs else None
+
+        return eventually(landed, LAND_TIMEOUT_S, f"{runs} runs in ClickHouse") or (0, 0, 0)
+
+
+def _stack_process(
+    data: Path, log: IO[bytes], environment: dict[str, str]
+) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "meterstream.cli", "stack", "--data", str(data)],
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        env=environment,
+    )
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """Return a running stack; its directory has a space in its name."""
+    running = RunningStack(tmp_path_factory.mktemp("stack") / "my data")
+    running.start()
+    yield running
+    running.end(signal.SIGTERM)
+
+
+@pytest.mark.timeout(300)
+def test_what_is_sent_is_what_usage_says(stack: RunningStack) -> None:
+    """Resends and broken events between them change no number; a second sending neither."""
+    before = stack.sums()
+    arguments = ("generate", "--events", "5000", "--seed", "3", "--duplicates", "2%")
+    sent = stack(*arguments, "--invalid", "1%", "--json").json["totals"]
+    expected = (
+        before[0] + sent["unique_runs"],
+        before[1] + sent["input_tokens"],
+        before[2] + sent["output_tokens"],
+    )
+    assert stack.wait_for(expected[0]) == expected
+    assert stack(*arguments, "--json").json["totals"]["unique_runs"] == 5000
+    stack("audit", "--timeout", "90")
+    assert stack.sums() == expected
+
+
+@pytest.mark.timeout(300)
+def test_a_second_replay_changes_no_number(stack: RunningStack, tmp_path: Path) -> None:
+    """A trace that is replayed twice with one seed is counted once."""
+    trace = tmp_path / "trace.csv"
+    lines = [f"{n * 100},{50 + n},{n % 9}\n" for n in range(800)]
+    trace.write_text("timestamp_ms,input_length,output_length\n" + "".join(lines))
+    before = stack.sums()
+    stack("replay", str(trace), "--seed", "5")
+    expected = (
+        before[0] + 800,
+        before[1] + sum(50 + n for n in range(800)),
+        before[2] + sum(n % 9 for n in range(800)),
+    )
+    assert stack.wait_for(expected[0]) == expected
+    stack("replay", str(trace), "--seed", "5")
+    stack("audit", "--timeout", "90")
+    assert stack.sums() == expected
+
+
+@pytest.mark.timeout(300)
+def test_dead_letters_of_another_partitioner_come_back_once(stack: RunningStack) -> None:
+    """Events without a key stand in the queue as wrong_partition, and one replay counts each."""
+    before = stack.sums()
+    connection = json.loads((stack.data / "stack.json").read_text())
+    producer = Producer({"bootstrap.servers": connection["kafka"]["bootstrap"]})
+    start_us = int(time.time() * 1_000_000) - 30_000_000
+    runs = RunMaker(Sizes(), 5, "urn:no-key").make(Synthetic(400, 10_000_000, 5), start_us)
+    sent = list(runs)
+    for number, run in enumerate(sent):
+        producer.produce("meterstream.events", value=run.value, partition=number % 4)
+    assert producer.flush(30) == 0
+    stack("audit", "--timeout", "90")
+    counts = stack("dlq", "list", "--summary", "--json").json["counts"]
+    assert counts["wrong_partition"] > 100
+    assert stack.sums()[0] == before[0] + len(sent) - counts["wrong_partition"]
+    replayed = stack("dlq", "replay", "--json").json
+    assert replayed["sent"] == {"wrong_partition": counts["wrong_partition"]}
+    expected = (
+        before[0] + len(sent),
+        before[1] + sum(run.input_tokens for run in sent),
+        before[2] + sum(run.output_tokens for run in sent),
+    )
+    assert stack.wait_for(expected[0]) == expected
+    stack("dlq", "replay")
+    stack("audit", "--timeout", "90")
+    assert stack.sums() == expected
+
+
+def test_a_letter_is_shown_as_it_came(stack: RunningStack) -> None:
+    """`dlq show --raw` gives the refused bytes unchanged, and `show` says why they were refused."""
+    connection = json.loads((stack.data / "stack.json").read_text())
+    producer = Producer({"bootstrap.servers": connection["kafka"]["bootstrap"]})
+    refused = b'{"specversion":"1.0", not json \n'
+    producer.produce("meterstream.events", key=b"team-1", value=refused, partition=0)
+    assert producer.flush(30) == 0
+    stack("audit", "--timeout", "90")
+    letters = stack("dlq", "list", "--reason", "not_json", "--last", "1", "--json").json["letters"]
+    place = letters[0]["letter"]
+    assert stack("dlq", "show", place, "--raw").stdout.encode() == refused
+    shown = stack("dlq", "show", place, "--json").json
+    assert shown["headers"]["reason"] == "not_json"
+    assert shown["key"] == "team-1"
+
+
+def test_sql_reads_and_does_not_write(stack: RunningStack) -> None:
+    """`sql` answers as rows, as JSON and in ClickHouse's formats, and only --write may change."""
+    assert stack("sql", "SELECT 1 AS one, 'a' AS letter", "--json").json == [
+        {"one": 1, "letter": "a"}
+    ]
+    assert stack("sql", "SELECT 1 AS one, 2 AS two").stdout == "one\ttwo\n1\t2\n"
+    assert stack("sql", "SELECT 1 AS one", "--format", "CSVWithNames").stdout == '"one"\n1\n'
+    env = {"METERSTREAM_DATA": str(stack.data)}
+    for query in ("DROP TABLE charges", "SELECT nothing"):
+        refused = run_command("sql", query, env=env, cwd=stack.data.parent)
+        assert refused.exit_code == 2
+        assert len(refused.stderr.splitlines()) == 1
+
+
+@pytest.mark.timeout(600)
+def test_data_survives_restarts_and_nothing_outlives_the_stack(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """After Ctrl-C and after kill -9 nothing runs on, and the next start has all the data."""
+    stack = RunningStack(tmp_path_factory.mktemp("restarts") / "data")
+    stack.start()
+    sent = stack("generate", "--events", "1000", "--seed", "9", "--json").json["totals"]
+    expected = (1000, sent["input_tokens"], sent["output_tokens"])
+    assert stack.wait_for(1000) == expected
+    addresses = json.loads((stack.data / "stack.json").read_text())["clickhouse"]
+    assert stack.end(signal.SIGINT) == 0
+    assert stack.sums() == expected, "an ended stack's data can be read"
+    stack.start()
+    assert json.loads((stack.data / "stack.json").read_text())["clickhouse"] == addresses
+    assert stack.sums() == expected
+    assert stack.end(signal.SIGKILL) == -signal.SIGKILL
+    stack.start()
+    stack("generate", "--events", "1000", "--seed", "9")
+    stack("audit", "--timeout", "90")
+    assert stack.sums() == expected
+    stack.end(signal.SIGINT)
