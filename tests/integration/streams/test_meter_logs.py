@@ -209,7 +209,7 @@ def test_catalog_entries_enter_the_chain(kafka: str, prefix: str) -> None:
             "source": "/tests",
             "type": "meterstream.team.registered.v1",
             "time": "2026-01-01T00:00:00Z",
-            "data": {"team_id": team, "name": team},
+            "data": {"team_id": team, "organisation_id": "o", "name": team, "zone": "UTC"},
         }
         producer.produce(
             prefix + "catalog", json.dumps(event).encode(), key=f"team/{team}".encode()
