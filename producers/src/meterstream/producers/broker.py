@@ -1,5 +1,6 @@
 """The Kafka client: how it is set up, and what its errors mean to a service."""
 
+import logging
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ HEADERS: Final[list[tuple[str, str | bytes | None]]] = [
 ]
 """What CloudEvents asks of a Kafka message in structured mode."""
 
+_CLIENT_LOGGER: Final = logging.getLogger("meterstream.producers.librdkafka")
 _BATCH_BYTES: Final = 256 * 1024
 """Well below the least max.message.bytes in use, so that no batch is refused for its size."""
 _CLIENT_BYTES_KIB: Final = 64 * 1024
@@ -71,7 +73,7 @@ def make_producer(settings: PublisherSettings, on_error: Callable[[KafkaError], 
     """
     config: dict[str, Any] = {
         "client.id": settings.name,
-        "log_level": 0,  # what matters arrives through error_cb, and is logged once
+        "log_level": 2,  # what matters less arrives through error_cb, and is logged once
         **settings.kafka,
         "bootstrap.servers": settings.kafka_bootstrap,
         "enable.idempotence": True,
@@ -86,9 +88,19 @@ def make_producer(settings: PublisherSettings, on_error: Callable[[KafkaError], 
         "error_cb": on_error,
     }
     try:
-        return Producer(config)
+        return Producer(config, logger=_CLIENT_LOGGER)
     except KafkaException as error:
         raise InvalidSettings(f"the setting kafka: {error.args[0].str()}") from None
+
+
+def is_fatal(error: KafkaError) -> bool:
+    """Tell whether the client that this error comes from will never send again."""
+    return bool(error.fatal()) or error.code() == KafkaError._FATAL
+
+
+def tells_why(problem: BrokerProblem) -> bool:
+    """Tell whether the problem is a cause, and not just that nothing arrives."""
+    return type(problem) not in {BrokerProblem, BrokerUnreachable}
 
 
 def is_purged(error: KafkaError) -> bool:

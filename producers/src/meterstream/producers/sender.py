@@ -10,7 +10,15 @@ from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from .broker import HEADERS, REFUSED_FOR_GOOD, explain, is_purged, make_producer
+from .broker import (
+    HEADERS,
+    REFUSED_FOR_GOOD,
+    explain,
+    is_fatal,
+    is_purged,
+    make_producer,
+    tells_why,
+)
 from .exceptions import BrokerUnreachable, EventRefused, ProducerError, SpoolUnusable
 from .metrics import PublisherMetrics
 from .settings import PublisherSettings
@@ -110,8 +118,14 @@ class Sender:
         while not self._stop.is_set():
             try:
                 self._turn()
-            except (KafkaException, OSError, ProducerError) as error:
+            except KafkaException as error:
+                self._broker_problem(error.args[0])
+                self._begin_again(back_off=True)
+            except SpoolUnusable as error:
                 self._problem(error)
+                self._begin_again(back_off=True)
+            except OSError as error:
+                self._problem(SpoolUnusable(f"{self._log.directory}: {error}"))
                 self._begin_again(back_off=True)
         self._call_back()
         self._settle()
@@ -227,8 +241,7 @@ class Sender:
                     self._alone.add(seq)  # its batch may be at fault: once more, by itself
                 continue
             back_off = True
-            self._fatal = self._fatal or error.fatal()
-            self._problem(explain(error, self._settings))
+            self._broker_problem(error)
         self._begin_again(back_off=back_off)
 
     def _begin_again(self, *, back_off: bool) -> None:
@@ -281,16 +294,17 @@ class Sender:
             self._oldest_us = None
 
     def _on_client_error(self, error: KafkaError) -> None:
-        self._fatal = self._fatal or error.fatal()
-        problem = explain(error, self._settings)
-        if self.last_problem is None or not isinstance(problem, BrokerUnreachable):
-            self.last_problem = problem  # that nobody answers says less than why
-        if self._in_flight or not isinstance(problem, BrokerUnreachable):
-            self._report(problem)  # an idle connection may be closed and nobody is hurt
+        idle = not self._in_flight and isinstance(explain(error, self._settings), BrokerUnreachable)
+        if not idle:  # an idle connection may be closed, and nobody is hurt
+            self._broker_problem(error)
 
-    def _problem(self, problem: Exception) -> None:
-        if not isinstance(problem, ProducerError):
-            problem = SpoolUnusable(f"{self._log.directory}: {problem}")
+    def _broker_problem(self, error: KafkaError) -> None:
+        self._fatal = self._fatal or is_fatal(error)
+        problem = explain(error, self._settings)
+        if self.last_problem is None or tells_why(problem):
+            self._problem(problem)
+
+    def _problem(self, problem: ProducerError) -> None:
         self.last_problem = problem
         self._report(problem)
 

@@ -1,0 +1,158 @@
+"""A broker that asks who is there: refusals are named, and what was accepted outlives them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
+from tests.support.publishing import create_events_topic, make_settings, read_topic, run_event
+from tests.support.waiting import eventually
+
+from meterstream.local.kafka import KafkaBroker
+from meterstream.local.ports import free_ports
+from meterstream.producers import (
+    AuthenticationFailed,
+    DeliveryTimeout,
+    NotAuthorised,
+    Publisher,
+    PublisherSettings,
+)
+
+TIMEOUT_S = 90
+_LOGIN = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+
+
+@dataclass(frozen=True)
+class GuardedBroker:
+    """Two doors to one broker: one for the tests' own clients, one that asks for a password."""
+
+    open_bootstrap: str
+    guarded_bootstrap: str
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedBroker]:
+    """Return a broker with users, passwords and access rules."""
+    port, controller_port, guarded_port = free_ports(3)
+    doors = f"PLAINTEXT://127.0.0.1:{port},GUARDED://127.0.0.1:{guarded_port}"
+    broker = KafkaBroker(
+        tmp_path_factory.mktemp("guarded"),
+        port,
+        controller_port=controller_port,
+        settings={
+            "listeners": f"{doors},CONTROLLER://127.0.0.1:{controller_port}",
+            "advertised.listeners": doors,
+            "listener.security.protocol.map": (
+                "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,GUARDED:SASL_PLAINTEXT"
+            ),
+            "listener.name.guarded.sasl.enabled.mechanisms": "PLAIN",
+            "listener.name.guarded.plain.sasl.jaas.config": (
+                f'{_LOGIN} user_service="right" user_stranger="known";'
+            ),
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "super.users": "User:ANONYMOUS",
+        },
+    )
+    try:
+        broker.start()
+        yield GuardedBroker(broker.bootstrap, f"127.0.0.1:{guarded_port}")
+    finally:
+        broker.kill()
+
+
+def _settings(
+    spool_dir: Path, guarded: GuardedBroker, prefix: str, user: str, password: str
+) -> PublisherSettings:
+    return make_settings(
+        spool_dir,
+        guarded.guarded_bootstrap,
+        topic_prefix=prefix,
+        kafka={
+            "security.protocol": "SASL_PLAINTEXT",
+            "sasl.mechanism": "PLAIN",
+            "sasl.username": user,
+            "sasl.password": password,
+        },
+    )
+
+
+@contextmanager
+def _allowed(guarded: GuardedBroker, user: str, topic: str) -> Iterator[None]:
+    """Allow the user to write to the topic."""
+    admin = AdminClient({"bootstrap.servers": guarded.open_bootstrap})
+    rules = [
+        AclBinding(
+            ResourceType.TOPIC,
+            topic,
+            ResourcePatternType.LITERAL,
+            f"User:{user}",
+            "*",
+            AclOperation.WRITE,
+            AclPermissionType.ALLOW,
+        )
+    ]
+    for done in admin.create_acls(rules).values():
+        done.result(TIMEOUT_S)
+    yield
+
+
+def test_wrong_credentials_are_named_and_nothing_is_lost(
+    guarded: GuardedBroker, tmp_path: Path
+) -> None:
+    """With a wrong password events wait; a publisher with the right one sends them."""
+    topic = create_events_topic(guarded.open_bootstrap, "a.")
+    told: list[Exception] = []
+    wrong = _settings(tmp_path, guarded, "a.", "service", "wrong")
+    with Publisher(wrong, on_error=told.append) as publisher:
+        with pytest.raises(AuthenticationFailed, match=r"check sasl\.\*") as caught:
+            publisher.check(5)
+        assert "wrong" not in str(caught.value)
+        publisher.publish(run_event(1))
+        eventually(
+            lambda: any(isinstance(error, AuthenticationFailed) for error in told),
+            TIMEOUT_S,
+            "the callback is told",
+        )
+        with pytest.raises(DeliveryTimeout, match="AuthenticationFailed"):
+            publisher.flush(0.1)
+    with _allowed(guarded, "service", topic):
+        right = _settings(tmp_path, guarded, "a.", "service", "right")
+        with Publisher(right) as publisher:
+            publisher.check(TIMEOUT_S)
+            publisher.publish(run_event(2)).wait(TIMEOUT_S)
+            publisher.flush(TIMEOUT_S)
+    assert len(read_topic(guarded.open_bootstrap, topic)) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_user_that_may_not_write_is_told_and_served_once_it_may(
+    guarded: GuardedBroker, tmp_path: Path
+) -> None:
+    """Without the right to write events wait; granting it is enough."""
+    topic = create_events_topic(guarded.open_bootstrap, "b.")
+    told: list[Exception] = []
+    settings = _settings(tmp_path, guarded, "b.", "stranger", "known")
+    with Publisher(settings, on_error=told.append) as publisher:
+        with pytest.raises(
+            NotAuthorised, match=r"grant WRITE .* b\.events|b\.events.* grant WRITE"
+        ):
+            publisher.check(TIMEOUT_S)
+        for number in range(10):
+            publisher.publish(run_event(number))
+        eventually(
+            lambda: any(isinstance(error, NotAuthorised) for error in told),
+            TIMEOUT_S,
+            "the callback is told",
+        )
+        with _allowed(guarded, "stranger", topic):
+            publisher.flush(TIMEOUT_S)
+    assert len(read_topic(guarded.open_bootstrap, topic)) == 10
