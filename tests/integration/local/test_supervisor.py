@@ -14,7 +14,7 @@ from tests.support.waiting import eventually
 
 from meterstream.local.errors import StartError
 from meterstream.local.ports import free_ports
-from meterstream.local.service import Service, Task
+from meterstream.local.service import Service
 from meterstream.local.supervisor import RestartPolicy, StackEvent, Supervisor, rotate
 
 _SLEEP = "import time; time.sleep(600)"
@@ -59,18 +59,14 @@ def _kinds(events: list[StackEvent]) -> list[str]:
 def test_children_start_in_order_and_stop_in_reverse(tmp_path: Path) -> None:
     """What depends on another comes after it and goes before it."""
     events: list[StackEvent] = []
-    children: list[Service | Task] = [
-        _service(tmp_path, "broker"),
-        Task("setup", [sys.executable, "-c", ""], tmp_path / "setup.log"),
-        _service(tmp_path, "meter"),
-    ]
+    children = [_service(tmp_path, name) for name in ("broker", "sink", "meter")]
     with Supervisor(children, on_event=events.append):
         pass
-    starts = [line for name in ("broker", "setup", "meter") for line in (name, name)]
+    starts = [line for name in ("broker", "sink", "meter") for line in (name, name)]
     assert [event.name for event in events[:6]] == starts
-    stops = ["stopping meter", "stopping setup", "stopping broker"]
+    stops = ["stopping meter", "stopping sink", "stopping broker"]
     assert [line for line in _kinds(events) if line.startswith("stopping")] == stops
-    assert not any(child.running for child in children if isinstance(child, Service))
+    assert not any(child.running for child in children)
 
 
 def test_a_service_is_ready_when_its_url_says_so(tmp_path: Path) -> None:
@@ -101,19 +97,11 @@ def test_a_taken_port_is_told_before_anything_starts(tmp_path: Path) -> None:
 def test_a_failed_start_stops_what_was_started(tmp_path: Path) -> None:
     """The error shows the failed child's last lines, and the others are stopped."""
     first = _service(tmp_path, "first")
-    broken = Task(
-        "setup", [sys.executable, "-c", "raise SystemExit('no such topic')"], tmp_path / "s.log"
-    )
+    broken = _service(tmp_path, "meter", "raise SystemExit('no such topic')")
+    broken.ready = lambda: False
     with pytest.raises(StartError, match="no such topic"):
         Supervisor([first, broken]).start()
     assert not first.running
-
-
-def test_a_task_that_takes_too_long_is_told(tmp_path: Path) -> None:
-    """A task cannot hold up the stack for ever."""
-    task = Task("setup", [sys.executable, "-c", _SLEEP], tmp_path / "s.log", timeout_s=0.2)
-    with pytest.raises(StartError, match="did not end within"):
-        task.start()
 
 
 def test_a_service_that_fails_is_started_again(tmp_path: Path) -> None:

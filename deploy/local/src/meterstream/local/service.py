@@ -1,4 +1,4 @@
-"""Our own processes as the supervisor runs them: services that stay, tasks that end."""
+"""Our own processes as the supervisor runs them."""
 
 import os
 import urllib.request
@@ -114,64 +114,6 @@ class Service:
 
     def kill(self) -> None:
         """SIGKILL."""
-        if self._process is not None:
-            self._process.kill()
-
-    def describe_failure(self, what: str) -> str:
-        """Say what happened, with the last log lines."""
-        return self._process.describe_failure(what) if self._process else f"{self.name} {what}"
-
-
-@dataclass(slots=True)
-class Task:
-    """A process that must end with exit code 0 before what comes after it is started."""
-
-    name: str
-    argv: Sequence[str]
-    log_path: Path
-    env: Mapping[str, str] = field(default_factory=dict)
-    cwd: Path | None = None
-    timeout_s: float = 120.0
-    _process: ManagedProcess | None = field(default=None, init=False)
-
-    @property
-    def running(self) -> bool:
-        """True: a task that has ended has done what it should."""
-        return True
-
-    def start(self) -> None:
-        """Run it to its end. Raises StartError with its last lines."""
-        process = ManagedProcess(
-            self.name,
-            self.argv,
-            log_path=self.log_path,
-            env=os.environ | dict(self.env),
-            cwd=self.cwd,
-        )
-        self._process = process
-        process.start()
-        try:
-            code = process.wait(timeout_s=self.timeout_s)
-            if code is None:
-                raise StartError(
-                    process.describe_failure(f"did not end within {self.timeout_s:.0f} s")
-                )
-        except BaseException:
-            process.kill()
-            raise
-        if code != 0:
-            raise StartError(process.describe_failure(f"ended with code {code}"))
-
-    def restart(self) -> None:
-        """Nothing: a task is never started again."""
-
-    def stop(self) -> None:
-        """SIGTERM if it still runs."""
-        if self._process is not None:
-            self._process.stop()
-
-    def kill(self) -> None:
-        """SIGKILL if it still runs."""
         if self._process is not None:
             self._process.kill()
 

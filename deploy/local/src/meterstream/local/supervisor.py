@@ -138,6 +138,9 @@ class Supervisor:
             except KeyboardInterrupt:
                 self._kill_all()
                 return
+            except LocalStackError as error:
+                # The others must be stopped all the same.
+                self._tell(StackEvent("failed", child.name, str(error)))
             self._started.pop()
 
     def __enter__(self) -> Self:
