@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _PASSWORD_VARIABLE = "METERSTREAM_CLICKHOUSE_PASSWORD"  # noqa: S105 - a variable's name
 _READER_PASSWORD_VARIABLE = "METERSTREAM_CLICKHOUSE_READER_PASSWORD"  # noqa: S105
 
+_ASK_TIMEOUT_S = 5.0
+
 
 class ClickHouseServer:
     """A ClickHouse engine whose tables live in `data_dir`, on a loopback port.
@@ -172,5 +174,9 @@ class ClickHouseServer:
     def _answers(self) -> bool:
         if not is_listening(self.port):
             return False
-        check_server(self.url, user=self.user, password=self.password)
+        try:
+            check_server(self.url, user=self.user, password=self.password, timeout_s=_ASK_TIMEOUT_S)
+        except LocalStackError:
+            # It listens before its tables are loaded, which may take longer than one answer.
+            return False
         return True
