@@ -15,7 +15,7 @@ from .engine import POLL_S, Engine
 from .exceptions import NotAccepted, PublisherClosed
 from .problems import ErrorCallback
 from .settings import PublisherSettings
-from .ticket import DeliveryState, Ticket
+from .ticket import Ticket
 
 
 class AsyncEventPublisher(Protocol):
@@ -70,9 +70,8 @@ class AsyncPublisher:
                 async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                     await written.wait()
             except TimeoutError:
-                late = engine.too_slow(ticket)
-                if ticket.state() is DeliveryState.QUEUED:
-                    raise engine.refused(late) from None
+                if ticket.seq is None:
+                    raise engine.refused(engine.too_slow()) from None
             if isinstance(ticket.error, NotAccepted):
                 raise engine.refused(ticket.error)
         engine.accepted(ticket)

@@ -114,14 +114,16 @@ class Engine:
         """Count an event that was accepted."""
         self.metrics.published(ticket.event_type)
 
-    def too_slow(self, ticket: Ticket) -> PublishTimeout:
-        """Take back a ticket that the spool did not take in time, if that is still possible."""
-        limit = f"{self.log.directory}: not written within {self.settings.publish_timeout_ms} ms"
-        if self.inbox.withdraw(ticket):
-            return PublishTimeout(f"{limit}; the event was not taken (the disk is too slow)")
+    def too_slow(self) -> PublishTimeout:
+        """Return the error for an event that the spool has not taken in time.
+
+        It stays queued: whoever does not publish it again has a good chance that it still counts.
+        """
         return PublishTimeout(
-            f"{limit}; the event may still be delivered, and publishing it again is harmless"
-            " (the disk is too slow)"
+            f"{self.log.directory}: not written within {self.settings.publish_timeout_ms} ms; the"
+            " event stays queued and is delivered unless this process ends first, and publishing"
+            " it again is harmless (the disk or the machine is too slow, or publish_timeout_ms too"
+            " short)"
         )
 
     def check(self, timeout_s: float) -> None:

@@ -9,7 +9,7 @@ ProducerError
 │   ├── SpoolFull            the broker has been away for too many events
 │   ├── SpoolTooOld          the broker has been away for too long
 │   ├── SpoolFailed          the disk refused the write
-│   ├── PublishTimeout       the disk did not take it in time; it may still be delivered
+│   ├── PublishTimeout       the disk did not confirm it in time; it may still be delivered
 │   ├── PublisherClosed
 │   └── PublisherForked      the publisher was made in another process
 ├── SpoolUnusable            the spool directory cannot be used, or is damaged
@@ -64,7 +64,7 @@ class SpoolFailed(NotAccepted):
 
 
 class PublishTimeout(NotAccepted):
-    """The spool did not take the event within the set time. It may still be delivered."""
+    """The spool did not confirm the event within the set time. It may still be delivered."""
 
 
 class PublisherClosed(NotAccepted):

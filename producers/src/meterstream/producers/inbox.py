@@ -71,17 +71,6 @@ class Inbox:
                 self._take(ticket)
             return refused
 
-    def withdraw(self, ticket: Ticket) -> bool:
-        """Take the ticket out again; False if it is being written already."""
-        with self._filled:
-            try:
-                self._queue.remove(ticket)
-            except ValueError:
-                return False
-            self._bytes -= ticket.size
-            self.handled += 1
-            return True
-
     def made_room(self) -> None:
         """Tell those who wait that the spool has become smaller."""
         with self._filled:

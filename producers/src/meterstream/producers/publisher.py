@@ -14,7 +14,6 @@ from .engine import Engine
 from .exceptions import NotAccepted
 from .problems import ErrorCallback
 from .settings import PublisherSettings
-from .ticket import DeliveryState
 
 
 class EventPublisher(Protocol):
@@ -84,10 +83,8 @@ class Publisher:
             raise engine.refused(error) from None
         if engine.settings.durability != "queued":
             remaining = max(0.0, deadline - time.monotonic())
-            if not written.acquire(timeout=remaining):
-                late = engine.too_slow(ticket)
-                if ticket.state() is DeliveryState.QUEUED:
-                    raise engine.refused(late)
+            if not written.acquire(timeout=remaining) and ticket.seq is None:
+                raise engine.refused(engine.too_slow())
             if isinstance(ticket.error, NotAccepted):
                 raise engine.refused(ticket.error)
         engine.accepted(ticket)
