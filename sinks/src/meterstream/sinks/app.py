@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.stop())
     with status:
-        log.info("metrics and health on http://%s:%d", settings.metrics_host, status.port)
+        log.info("metrics on http://%s:%d/metrics", settings.metrics_host, status.port)
         service.start()
         service.wait()
     return 1 if service.failures else 0
