@@ -95,9 +95,10 @@ class Sent:
 
 
 class Sender:
-    """Sends numbered runs, every 50th twice and every 100th followed by a broken record."""
+    """Sends numbered runs, every 50th twice and each `broken_every`th followed by a broken one."""
 
-    def __init__(self, kafka: str, prefix: str) -> None:
+    def __init__(self, kafka: str, prefix: str, *, broken_every: int = 100) -> None:
+        self._broken_every = broken_every
         self._topic = prefix + "events"
         self._producer = Producer(
             {
@@ -131,7 +132,7 @@ class Sender:
             if number % 50 == 49:
                 self._produce(key, value)
                 sent.resent += 1
-            if number % 100 == 99:
+            if number % self._broken_every == self._broken_every - 1:
                 self._produce(key, value[:-2])
                 sent.broken += 1
             if per_second and done / per_second > time.monotonic() - begun:
@@ -207,6 +208,16 @@ class Service:
         """Return what keeps it from being ready; None where it does not answer."""
         status, body = self.get("/readyz")
         return json.loads(body)["faults"] if status else None
+
+    def wait_stopped(self, partitions: int) -> dict[str, str]:
+        """Wait until it says that it stopped so many partitions; return why, by partition."""
+
+        def stopped() -> dict[str, str]:
+            reasons: dict[str, str] = (self.faults() or {}).get("stopped", {})
+            assert len(reasons) == partitions, reasons
+            return reasons
+
+        return eventually(stopped, START_TIMEOUT_S, f"{partitions} partitions are stopped")
 
     def wait_ready(self) -> "Service":
         """Wait until it is ready."""
@@ -321,8 +332,8 @@ def messages_of(kafka: str, topic: str, *, committed: bool = False) -> Iterator[
             while position < end:
                 message = consumer.poll(30)
                 assert message is not None, f"{topic}-{number} stops at {position} of {end}"
-                position = message.offset() + (message.error() is None)
-                if message.error() is None and message.offset() < end:
+                position = (message.offset() or 0) + (message.error() is None)
+                if message.error() is None and position <= end:
                     yield message
                 elif message.error() is not None and committed:
                     break  # an open or aborted transaction ends what may be read

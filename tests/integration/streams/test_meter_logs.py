@@ -142,12 +142,9 @@ def test_a_journal_made_again(kafka: str, prefix: str) -> None:
         meter.kill()
         make_again(kafka, prefix, "journal")
         stopped = start()
-        faults = eventually(
-            lambda: (stopped.faults() or {}).get("stopped"), 60, "the meter says it is stopped"
-        )
-        assert set(faults) == {"0", "1"}
-        assert "was made again" in faults["0"]
-        assert "--new-generation" in faults["0"]
+        reasons = stopped.wait_stopped(PARTITIONS)
+        assert "was made again" in reasons["0"]
+        assert "--new-generation" in reasons["0"]
         stopped.kill()
         before = sender.sent.runs
         sender.resend(300)
@@ -190,10 +187,8 @@ def test_a_rewritten_events_log(kafka: str, prefix: str) -> None:
         make_again(kafka, prefix, "events")
         sender.send(400)
         stopped = start()
-        faults = eventually(
-            lambda: (stopped.faults() or {}).get("stopped"), 60, "the meter says it is stopped"
-        )
-        assert "was made again" in faults["0"]
+        reasons = stopped.wait_stopped(PARTITIONS)
+        assert "was made again" in reasons["0"]
         assert read_decided(kafka, prefix).runs == 200
 
 

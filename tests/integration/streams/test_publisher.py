@@ -1,0 +1,154 @@
+"""The publisher: each dead letter once for readers of committed data, whatever happens."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from tests.support.services import (
+    PUBLISHER,
+    Sender,
+    create_topics,
+    messages_of,
+    partitions_of,
+    run_of,
+    services,
+    wait_decided,
+)
+from tests.support.waiting import eventually
+
+PARTITIONS = 4
+
+
+def letters(kafka: str, prefix: str) -> list[tuple[Mapping[str, str], Any]]:
+    """Return headers and message of each dead letter that readers of committed data see."""
+    return [
+        ({name: value.decode() for name, value in message.headers()}, message)
+        for message in messages_of(kafka, prefix + "dlq", committed=True)
+    ]
+
+
+def wait_for_letters(kafka: str, prefix: str, count: int) -> list[tuple[Mapping[str, str], Any]]:
+    """Wait until there are `count` dead letters or more, and return them."""
+
+    def published() -> list[tuple[Mapping[str, str], Any]]:
+        found = letters(kafka, prefix)
+        assert len(found) >= count, len(found)
+        return found
+
+    return eventually(published, 90, "the dead letters are published")
+
+
+def coordinates(headers: Mapping[str, str], prefix: str) -> tuple[str, int, int]:
+    """Return what a dead letter says it is of: topic, partition, offset."""
+    topic = headers["topic"].removeprefix(prefix)
+    return topic, int(headers["partition"]), int(headers["offset"])
+
+
+def test_kills(kafka: str, prefix: str) -> None:
+    """Publishers that are killed and replaced publish every dead letter, and none of them twice."""
+    create_topics(kafka, prefix, PARTITIONS)
+    sender = Sender(kafka, prefix, broken_every=5)
+    with services(kafka, prefix) as start:
+        start(batch_max_events=100)
+        publisher = start(PUBLISHER, publisher_max_records=2, publisher_interval_ms=20)
+        for round_ in range(1, 4):
+            sender.send(2000)
+            eventually(
+                lambda n=round_: len(letters(kafka, prefix)) > (n - 1) * 400 + 20,  # type: ignore[misc]
+                90,
+                "the publisher is in the middle of it",
+            )
+            publisher.kill()
+            publisher = start(PUBLISHER, publisher_max_records=2, publisher_interval_ms=20)
+        decided = wait_decided(kafka, prefix, 90)
+        assert len(decided.rejects) == sender.sent.broken
+        wait_for_letters(kafka, prefix, sender.sent.broken)
+        assert publisher.stop() == 0
+        found = Counter(coordinates(headers, prefix) for headers, _ in letters(kafka, prefix))
+        assert set(found) == decided.rejects
+        assert set(found.values()) == {1}
+
+
+def test_what_a_letter_says(kafka: str, prefix: str) -> None:
+    """A dead letter holds the raw bytes and key, and says why, and where it stood."""
+    create_topics(kafka, prefix, PARTITIONS)
+    producer = Producer({"bootstrap.servers": kafka})
+    _, wrong = run_of(1)
+    sent: list[tuple[bytes | None, bytes | None, int]] = [
+        (b"team-1", b"{", 0),
+        (b"k", b"\xff\xfe", 1),
+        (None, b"", 2),
+        (b"null", None, 3),
+        *((b"team-1", wrong, partition) for partition in range(PARTITIONS)),
+    ]
+    for key, value, partition in sent:
+        producer.produce(prefix + "events", value, key=key, partition=partition)
+    assert producer.flush(30) == 0
+    with services(kafka, prefix) as start:
+        start()
+        start(PUBLISHER)
+        wait_decided(kafka, prefix)
+        # One of the four partitions is the right one for the team.
+        found = wait_for_letters(kafka, prefix, len(sent) - 1)
+    reasons = Counter(headers["reason"] for headers, _ in found)
+    assert reasons == {
+        "not_json": 1,
+        "not_utf8": 1,
+        "empty": 1,
+        "null_value": 1,
+        "wrong_partition": 3,
+    }
+    for headers, message in found:
+        partition, offset = int(headers["partition"]), int(headers["offset"])
+        assert message.partition() == partition
+        key, value = [(k, v) for k, v, p in sent if p == partition][offset]
+        assert (message.key(), message.value()) == (key, value)
+        assert headers["detail"] or headers["reason"] in ("empty", "null_value")
+        if headers["reason"] == "wrong_partition":
+            assert headers["team_id"] == "team-1"
+            assert headers["event_type"] == "meterstream.run.completed.v1"
+        assert headers.get("missing") == ("null_value" if value is None else None)
+
+
+def test_retention_was_faster(kafka: str, prefix: str) -> None:
+    """A dead letter whose bytes are gone is published without them, and says so."""
+    create_topics(kafka, prefix, PARTITIONS)
+    sender = Sender(kafka, prefix, broken_every=10)
+    with services(kafka, prefix) as start:
+        start()
+        sender.send(200)
+        wait_decided(kafka, prefix)
+        ends = partitions_of(kafka, prefix + "events")
+        gone = [
+            TopicPartition(prefix + "events", partition, end)
+            for partition, (_, end) in ends.items()
+            if end
+        ]
+        admin = AdminClient({"bootstrap.servers": kafka})
+        for deleted in admin.delete_records(gone).values():
+            deleted.result(30)
+        publisher = start(PUBLISHER)
+        found = wait_for_letters(kafka, prefix, sender.sent.broken)
+        assert {headers["missing"] for headers, _ in found} == {"retention"}
+        assert {message.value() for _, message in found} == {b""}
+        assert "lost_dead_letters_total" in publisher.get("/metrics")[1]
+
+
+def test_a_chain_whose_beginning_is_gone(kafka: str, prefix: str) -> None:
+    """A publisher that cannot prove what is valid publishes nothing, and says so."""
+    create_topics(kafka, prefix, PARTITIONS)
+    sender = Sender(kafka, prefix, broken_every=2)
+    with services(kafka, prefix) as start:
+        start(idle_seconds=1)
+        sender.send(200)
+        wait_decided(kafka, prefix)
+        admin = AdminClient({"bootstrap.servers": kafka})
+        gone = [TopicPartition(prefix + "journal", partition, 1) for partition in range(PARTITIONS)]
+        for deleted in admin.delete_records(gone).values():
+            deleted.result(30)
+        publisher = start(PUBLISHER)
+        reasons = publisher.wait_stopped(PARTITIONS)
+        assert "the chain's beginning is gone" in reasons["0"]
+        assert letters(kafka, prefix) == []
