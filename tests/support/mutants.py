@@ -88,9 +88,11 @@ def candidates(only: str = "") -> Iterator[Candidate]:
                 yield Candidate(f"{PACKAGE}.{file.stem}", file, mutant)
 
 
-def results(
-    chosen: Iterable[Candidate | None], jobs: int
-) -> Iterator[tuple[Candidate | None, bool]]:
+Result = tuple[Candidate | None, bool]
+"""A mutant, and whether it was killed."""
+
+
+def results(chosen: Iterable[Candidate | None], jobs: int) -> Iterator[Result]:
     """Run the tests on each mutant (None: the code as it is), and tell whether one of them fails.
 
     They come as they end, `jobs` at a time.
