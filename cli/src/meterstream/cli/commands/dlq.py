@@ -1,7 +1,9 @@
 """`meterstream dlq`: what was refused, why, and once more."""
 
+import heapq
 import sys
-from collections import Counter, deque
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -46,12 +48,15 @@ def list_letters(
     from meterstream.cli.dlq.letters import Letter, read_letters
 
     counts: Counter[str] = Counter()
-    letters: deque[Letter] = deque(maxlen=last)
-    for letter in read_letters(connect(data)):
-        if reason is None or letter.reason == reason:
-            counts[letter.reason] += 1
-            letters.append(letter)
-    by_time = [] if summary else sorted(letters, key=lambda each: each.written_at)
+
+    def wanted() -> Iterator[Letter]:
+        for letter in read_letters(connect(data)):
+            if reason is None or letter.reason == reason:
+                counts[letter.reason] += 1
+                yield letter
+
+    newest = heapq.nlargest(last, wanted(), key=lambda letter: letter.written_at)
+    by_time = [] if summary else newest[::-1]
     if as_json:
         shown = [
             {
