@@ -25,6 +25,8 @@ from meterstream.streams.core import (
     compute_step,
     genesis_step,
     idle_step,
+    load_snapshot,
+    take_snapshot,
 )
 from meterstream.streams.core.arrow import CHARGE_SCHEMA, decode_cells, decode_rows
 
@@ -207,9 +209,17 @@ class Partition:
         self.commit(step, now_us)
         return step
 
-    def idle(self, at_us: int, now_us: int | None = None) -> Step:
-        """Write an idle record that the broker appends at `at_us`."""
-        step = idle_step(self.state, at_us if now_us is None else now_us)
+    def restarted(self, policy: Policy) -> "Partition":
+        """Return the partition after a restart from its snapshot, with other settings."""
+        other = Partition(policy, self.partition)
+        snapshot = take_snapshot(self.state)
+        other.state = load_snapshot(policy, snapshot.manifest, snapshot.segments)
+        other._twin = load_snapshot(policy, snapshot.manifest, snapshot.segments)
+        return other
+
+    def idle(self, at_us: int) -> Step:
+        """Write an idle record that the broker appends at `at_us`, which is the worker's time."""
+        step = idle_step(self.state, at_us)
         self.commit(step, at_us)
         return step
 

@@ -24,6 +24,8 @@ class EventBatch:
         """Refuse a batch whose parts contradict each other."""
         if not len(self.offsets) == len(self.log_times_us) == len(self.values):
             raise ValueError("offsets, log times and values differ in number")
+        if self.end < self.start:
+            raise ValueError(f"the batch ends at offset {self.end}, before {self.start}")
         if self.offsets and not self.start <= self.offsets[0] <= self.offsets[-1] < self.end:
             raise ValueError(
                 f"offsets {self.offsets[0]}..{self.offsets[-1]} lie outside"

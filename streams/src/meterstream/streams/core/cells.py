@@ -171,9 +171,9 @@ class OpenCells:
             first_token[slot] = first_tokens
         self._sums[np.array(slots, np.int64)] = values.sums
 
-    def close(self, clock_us: int, grace_us: int) -> int:
-        """Drop the cells whose minute ended `grace_us` or longer before the clock."""
-        last_start = (clock_us - grace_us - MINUTE_US) // 1_000_000
+    def close(self, closed_us: int) -> int:
+        """Drop the cells of minutes that ended at `closed_us` or before; return how many."""
+        last_start = (closed_us - MINUTE_US) // 1_000_000
         closed = [minute for minute in self._by_minute if minute <= last_start]
         dropped = 0
         for minute in closed:

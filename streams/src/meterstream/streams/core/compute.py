@@ -5,8 +5,9 @@ ends, so that two meters that cut the same log differently come to the same usag
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import xxhash
@@ -43,7 +44,7 @@ from .policy import Policy
 from .pricing import Priced, price_runs
 from .read import read_batch
 from .sections import encode_sessions, encode_usage, event_offsets
-from .sessions import Session, SessionKey, follow
+from .sessions import Session, SessionKey, follow, is_forgotten
 from .state import Changes, LastEvent, PartitionState
 from .step import Step, build_step, encode_rejects
 
@@ -82,6 +83,8 @@ def compute_step(
         raise ValueError(
             f"the batch starts at offset {batch.start}, the state is at {state.events_position}"
         )
+    catalog_to = _position_after("catalog", state.catalog_position, catalog, catalog_to)
+    control_to = _position_after("control", state.control_position, control, control_to)
     taken_catalog, catalog_rejects = judge_catalog(state.entries, catalog)
     taken_control, control_rejects = judge_control(
         control, state.partition, state.policy.partitions
@@ -94,20 +97,31 @@ def compute_step(
         tuple(taken_catalog),
         tuple(taken_control),
         tuple(rejects),
-        state.catalog_position if catalog_to is None else catalog_to,
-        state.control_position if control_to is None else control_to,
+        catalog_to,
+        control_to,
         now_us,
     )
     if batch is None:
         position = state.events_position
         batch = EventBatch(position, position, (), (), ())
     try:
-        return _compute(context, batch, frozenset())
-    except Exception:
-        offenders = frozenset(_offenders(context, batch, 0, len(batch.offsets)))
-        if not offenders:
-            raise
-        return _compute(context, batch, offenders)
+        return _compute(context, batch, {})
+    except MemoryError:
+        raise  # that is the machine's, and no event is to blame
+    except Exception:  # noqa: BLE001 - an event is to blame, or it is raised again
+        return _compute_around_offenders(context, batch)
+
+
+def _position_after(topic: str, position: int, entries: Sequence[Entry], to: int | None) -> int:
+    """Return the position after entries. ValueError if some were taken before, or do not ascend."""
+    if to is None:
+        to = entries[-1].offset + 1 if entries else position
+    offsets = [position - 1, *(entry.offset for entry in entries), to]
+    if to < position or any(b <= a for a, b in pairwise(offsets[:-1])) or offsets[-2] >= to:
+        raise ValueError(
+            f"{topic} entries at offsets {offsets[1:-1]} do not lie between {position} and {to}"
+        )
+    return to
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,24 +140,60 @@ class _Context:
         return self.state.policy
 
 
-def _offenders(context: _Context, batch: EventBatch, first: int, last: int) -> list[int]:
-    """Return the positions of the events on which the computation fails, by halving."""
+def _compute_around_offenders(context: _Context, batch: EventBatch) -> Step:
+    """Compute a batch without the events on which the computation fails; they become INTERNAL.
+
+    Raises what the computation raises where no event is to blame: it fails without any, too.
+    """
+    _compute(context, EventBatch(batch.start, batch.start, (), (), ()), {})
+    offenders = _offenders(context, batch, 0, len(batch.offsets))
+    while True:
+        try:
+            return _compute(context, batch, offenders)
+        except MemoryError:
+            raise
+        except Exception as error:
+            # Events that fail only together: without the last of them the others do not.
+            culprit = _end_of_failing_prefix(context, batch, offenders)
+            if culprit in offenders:
+                raise
+            offenders |= {culprit: type(error).__name__}
+
+
+def _offenders(context: _Context, batch: EventBatch, first: int, last: int) -> dict[int, str]:
+    """Return the positions of events on which the computation fails, and the names of errors."""
     if first == last:
-        return []
+        return {}
     try:
-        _compute(context, batch.part(first, last), frozenset())
-    except Exception:  # noqa: BLE001 - whatever it is, it is one event's and not its neighbours'
+        _compute(context, batch.part(first, last), {})
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is one event's
         if last - first == 1:
-            return [first]
+            return {first: type(error).__name__}
         middle = (first + last) // 2
-        return [
-            *_offenders(context, batch, first, middle),
-            *_offenders(context, batch, middle, last),
-        ]
-    return []
+        return _offenders(context, batch, first, middle) | _offenders(context, batch, middle, last)
+    return {}
 
 
-def _compute(context: _Context, batch: EventBatch, quarantined: frozenset[int]) -> Step:
+def _end_of_failing_prefix(
+    context: _Context, batch: EventBatch, offenders: Mapping[int, str]
+) -> int:
+    """Return the last position of the shortest beginning of the batch that fails."""
+    works, fails = 0, len(batch.offsets)
+    while fails - works > 1:
+        middle = (works + fails) // 2
+        try:
+            _compute(context, batch.part(0, middle), offenders)
+            works = middle
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001 - see above
+            fails = middle
+    return fails - 1
+
+
+def _compute(context: _Context, batch: EventBatch, quarantined: Mapping[int, str]) -> Step:
     state, policy = context.state, context.policy
     log_times_us = np.array(batch.log_times_us, np.int64)
     clocks_us = run_clock(state.clock_us, log_times_us, context.now_us, policy.clock_skew_us)
@@ -163,7 +213,8 @@ def _compute(context: _Context, batch: EventBatch, quarantined: frozenset[int]) 
     # 3. Judge: when, and whether it was counted before.
     unless = np.full(len(valid.events), Verdict.COUNTED, np.uint8)
     unless[runs.at[runs.total_micro > MAX_CREDITS_MICRO]] = Verdict.AMOUNT_TOO_LARGE
-    unless[valid.times_us < valid.clocks_us - policy.horizon_us] = Verdict.TOO_LATE
+    oldest_us = np.maximum(valid.clocks_us - policy.horizon_us, state.ids_since_us)
+    unless[valid.times_us < oldest_us] = Verdict.TOO_LATE
     unless[valid.times_us > valid.clocks_us + policy.ahead_us] = Verdict.TIME_AHEAD
     hi, lo = split_digests([identity_digest(e.data.team_id, e.source, e.id) for e in valid.events])
     judged = judge_identities(
@@ -295,13 +346,16 @@ def _follow_sessions(
             data = event.data
             key = (data.team_id, data.session_id)
             before = changed.get(key) or state.sessions.get(key)
+            # Whether it has left memory must not depend on when the state was last tidied.
+            if before and is_forgotten(before, int(valid.clocks_us[i]), state.policy.horizon_us):
+                before = None
             changed[key] = follow(before, event, int(valid.times_us[i]))
     return tuple(changed.values())
 
 
 def _by_offset(batch: EventBatch, by_record: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    offsets = np.arange(batch.start, batch.end)
-    verdicts = np.where(offsets < batch.log_start, Verdict.UNREAD, Verdict.GAP).astype(np.uint8)
+    verdicts = np.full(batch.end - batch.start, Verdict.GAP, np.uint8)
+    verdicts[: max(0, batch.log_start - batch.start)] = Verdict.UNREAD
     verdicts[np.array(batch.offsets, np.int64) - batch.start] = by_record
     return verdicts
 

@@ -1,7 +1,8 @@
 """Reading a batch: each record becomes an event, or is refused with one reason."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from meterstream.schemas.partitions import partition_of
@@ -48,12 +49,12 @@ def read_batch(
     values: Sequence[bytes | None],
     partition: int,
     partition_of_team: PartitionOf,
-    quarantined: frozenset[int] = frozenset(),
+    quarantined: Mapping[int, str] = MappingProxyType({}),
 ) -> ReadBatch:
     """Read the values of a batch, in order.
 
     A value that is well formed but belongs to another partition is refused as WRONG_PARTITION; a
-    position in `quarantined` is refused as INTERNAL, unread.
+    position in `quarantined`, which says what was raised, is refused as INTERNAL, unread.
     """
     events: list[AnyEvent] = []
     at: list[int] = []
@@ -64,9 +65,8 @@ def read_batch(
     for i, value in enumerate(values):
         try:
             if i in quarantined:
-                raise Refused(
-                    Verdict.INTERNAL, "the meter failed on this event; replay it after an upgrade"
-                )
+                what = f"the meter failed on this event ({quarantined[i]})"
+                raise Refused(Verdict.INTERNAL, f"{what}; replay it after an upgrade")
             event = decode_event(value)
             if look_closely and value is not None:
                 _look_closely(value, event)

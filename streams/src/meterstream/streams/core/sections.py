@@ -46,7 +46,8 @@ def encode_usage(
     if not counted.any():
         return Usage(NO_CELLS, {}, 0)
     minute_end_us = (runs.times_us // MINUTE_US + 1) * MINUTE_US
-    late = counted & (clocks_us >= minute_end_us + state.policy.grace_us)
+    closed_us = np.maximum(clocks_us - state.policy.grace_us, state.closed_us)
+    late = counted & (minute_end_us <= closed_us)
     on_time = counted & ~late
     measures = _measures(runs)
     buckets = runs.columns.latency_bucket(), runs.columns.first_token_bucket()

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from meterstream.schemas.journal import Link, MalformedRecord
+from meterstream.schemas.journal import Link
 
 from .arrow import SESSION_SCHEMA, decode_cells, decode_rows, encode_cells
 from .cells import CellValues
@@ -83,6 +83,8 @@ def take_snapshot(state: PartitionState) -> Snapshot:
         "link": asdict(state.link),
         "control_position": state.control_position,
         "catalog_position": state.catalog_position,
+        "closed_us": state.closed_us,
+        "ids_since_us": state.ids_since_us,
         "last_event": asdict(state.last_event),
         "segments": listed,
     }
@@ -104,10 +106,30 @@ def read_manifest(data: bytes) -> Manifest:
 def load_snapshot(policy: Policy, manifest: bytes, segments: Mapping[str, bytes]) -> PartitionState:
     """Return the state that a snapshot holds; SnapshotDamaged if it is not whole."""
     document = _document(manifest)
-    if document["partitions"] != policy.partitions:
+    try:
+        state = _bare_state(policy, document)
+        partitions = document["partitions"]
+        listed = [(str(kind), str(name)) for kind, name in document["segments"]]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SnapshotDamaged(f"the manifest is incomplete: {error}") from None
+    if partitions != policy.partitions:
         raise SnapshotDamaged(
-            f"it is of a topic with {document['partitions']} partitions, not {policy.partitions}"
+            f"it is of a topic with {partitions} partitions, not {policy.partitions}"
         )
+    for kind, name in listed:
+        data = segments.get(name)
+        if data is None:
+            raise SnapshotDamaged(f"segment {name[:12]} ({kind}) is missing")
+        if hashlib.sha256(kind.encode() + data).hexdigest() != name:
+            raise SnapshotDamaged(f"segment {name[:12]} ({kind}) does not match its hash")
+        try:
+            _load_segment(state, kind, data)
+        except (ValueError, TypeError, KeyError) as error:
+            raise SnapshotDamaged(f"segment {name[:12]} ({kind}): {error}") from error
+    return state
+
+
+def _bare_state(policy: Policy, document: dict[str, Any]) -> PartitionState:
     state = PartitionState(
         policy,
         document["partition"],
@@ -119,16 +141,8 @@ def load_snapshot(policy: Policy, manifest: bytes, segments: Mapping[str, bytes]
         document["catalog_position"],
         LastEvent(**document["last_event"]),
     )
-    for kind, name in document["segments"]:
-        data = segments.get(name)
-        if data is None:
-            raise SnapshotDamaged(f"segment {name[:12]} ({kind}) is missing")
-        if hashlib.sha256(kind.encode() + data).hexdigest() != name:
-            raise SnapshotDamaged(f"segment {name[:12]} ({kind}) does not match its hash")
-        try:
-            _load_segment(state, kind, data)
-        except (MalformedRecord, ValueError) as error:
-            raise SnapshotDamaged(f"segment {name[:12]} ({kind}): {error}") from error
+    state.closed_us = max(state.closed_us, document["closed_us"])
+    state.ids_since_us = max(state.ids_since_us, document["ids_since_us"])
     return state
 
 
@@ -152,9 +166,11 @@ def _load_segment(state: PartitionState, kind: str, data: bytes) -> None:
 
 def _document(data: bytes) -> dict[str, Any]:
     try:
-        document: dict[str, Any] = json.loads(data)
+        document: Any = json.loads(data)
     except ValueError:
         raise SnapshotDamaged("the manifest is not JSON") from None
+    if not isinstance(document, dict):
+        raise SnapshotDamaged("the manifest is not a JSON object")
     if document.get("layout") != LAYOUT:
         raise SnapshotDamaged(
             f"layout {document.get('layout')} is unknown, this code reads {LAYOUT}"

@@ -11,7 +11,7 @@ from .dedup import Dedup, Ids
 from .entries import Entries, KeptEntry
 from .policy import MINUTE_US, Policy
 from .read import PartitionOf
-from .sessions import SESSION_KEPT_US, Session, SessionKey
+from .sessions import Session, SessionKey, is_forgotten
 
 
 class NotNext(RuntimeError):
@@ -58,11 +58,19 @@ class PartitionState:
     partition_of_team: PartitionOf = field(init=False)
     sessions: dict[SessionKey, Session] = field(default_factory=dict)
     entries: Entries = field(default_factory=Entries)
+    closed_us: int = field(init=False)
+    """Cells of minutes that ended here or before have left memory. Never goes back, so that a
+    meter that is started with a longer grace opens none of them again."""
+    ids_since_us: int = field(init=False)
+    """Identities of events from here on are all kept. Never goes back, so that a meter that is
+    started with a longer horizon takes no event whose identity is forgotten."""
 
     def __post_init__(self) -> None:
-        """Begin without identities."""
+        """Begin without cells and identities."""
         self.dedup = Dedup(self.policy.horizon_us)
         self.partition_of_team = PartitionOf(self.policy.partitions)
+        self.closed_us = self.clock_us - self.policy.grace_us
+        self.ids_since_us = self.clock_us - self.policy.horizon_us
 
     @property
     def events_position(self) -> int:
@@ -106,6 +114,8 @@ class PartitionState:
                 f"journal offset {journal_offset} does not continue {self.link.prev}"
                 f" of partition {self.partition}"
             )
+        # The one thing here that may fail comes first, so that a state is never half changed.
+        self.entries = self.entries.with_taken(changes.catalog, changes.control)
         self.link = chain.link
         self.control_position = header.control_to
         self.catalog_position = header.catalog_to
@@ -115,27 +125,29 @@ class PartitionState:
             header.last_event_hash,
             header.last_event_epoch,
         )
+        self.closed_us = max(self.closed_us, self.clock_us - self.policy.grace_us)
+        self.ids_since_us = max(self.ids_since_us, self.clock_us - self.policy.horizon_us)
         self.cells.apply(changes.cells)
-        self.cells.close(self.clock_us, self.policy.grace_us)
+        self.cells.close(self.closed_us)
         if changes.ids is not None:
             self.dedup.add(changes.ids)
         self.dedup.forget(self.clock_us)
         for session in changes.sessions:
             self.sessions[session.key] = session
         self._forget_sessions()
-        self.entries = self.entries.with_taken(changes.catalog, changes.control)
 
     def _forget_sessions(self) -> None:
-        """Drop old sessions, looking through them when a minute of the clock has passed."""
+        """Drop old sessions, looking through them when a minute of the clock has passed.
+
+        This only frees memory: one that is still here and forgotten is not followed either.
+        """
         if not self.sessions or self.clock_us < self._sessions_looked_at_us + MINUTE_US:
             return
         self._sessions_looked_at_us = self.clock_us
-        kept_us = {"active": SESSION_KEPT_US}
         self.sessions = {
             key: session
             for key, session in self.sessions.items()
-            if session.last_seen_us + kept_us.get(session.status, self.policy.horizon_us)
-            > self.clock_us
+            if not is_forgotten(session, self.clock_us, self.policy.horizon_us)
         }
 
     _sessions_looked_at_us: int = 0
