@@ -26,7 +26,9 @@ class Ran:
         return json.loads(self.stdout)
 
 
-def run_command(*arguments: str, env: Mapping[str, str], cwd: Path) -> Ran:
+def run_command(
+    *arguments: str, env: Mapping[str, str], cwd: Path, timeout_s: float = TIMEOUT_S
+) -> Ran:
     """Run `meterstream` to its end, with no settings but those given."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("METERSTREAM_")}
     done = subprocess.run(
@@ -35,7 +37,7 @@ def run_command(*arguments: str, env: Mapping[str, str], cwd: Path) -> Ran:
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=TIMEOUT_S,
+        timeout=timeout_s,
         check=False,
     )
     return Ran(done.returncode, done.stdout, done.stderr)
