@@ -1,6 +1,7 @@
 """Writes what is generated from the contract, or checks that it is up to date.
 
-python -m meterstream.schemas.generate            writes schemas/generated and docs/events.md
+python -m meterstream.schemas.generate            writes schemas/generated, docs/events.md and
+                                                  docs/metrics.md
 python -m meterstream.schemas.generate --check    exit 1 if any of it differs
 python -m meterstream.schemas.generate --baseline takes compatible changes into the baseline
 """
@@ -12,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from . import metrics
 from .generation.asyncapi import asyncapi
 from .generation.compatibility import OUTGOING, breaking_changes
 from .generation.formats import journal_description, rows_description
@@ -32,6 +34,7 @@ def generated_files() -> dict[str, str]:
     }
     files = {f"schemas/generated/{name}.json": _text(found) for name, found in documents.items()}
     files["docs/events.md"] = reference()
+    files["docs/metrics.md"] = metrics.markdown()
     return files
 
 

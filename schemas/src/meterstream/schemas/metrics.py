@@ -93,7 +93,7 @@ METER: Final = (
         "stage_seconds",
         "histogram",
         "seconds",
-        "Time of one step by stage: compute, journal, apply, snapshot",
+        "Time of one step by stage: wait (for events), compute, journal, apply, snapshot",
         ("stage",),
         TIME_BUCKETS,
     ),

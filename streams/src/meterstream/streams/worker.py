@@ -257,7 +257,9 @@ class PartitionWorker:
         await self._begin_at(state.events_position)
         self.is_working = True
         while self.assignment.active:
+            begun = time.monotonic()
             await self._wait_for_work(state)
+            self._metrics.stage_seconds.labels("wait").observe(time.monotonic() - begun)
             if self._is_lost:
                 await self._begin_at(state.events_position)
                 continue
