@@ -124,10 +124,20 @@ def _be_mutant(candidate: Candidate | None) -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (CPU_LIMIT_S, CPU_LIMIT_S))
         if candidate is not None:
             sys.meta_path.insert(0, _OneModule(candidate))
-        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--no-header"]
-        status = int(pytest.main([*options, *TESTS]))
+        options = ["-x", "-q", "-p", "no:cacheprovider", "--no-header"]
+        status = 0
+        for tests in (_closest_tests(candidate), TESTS):
+            if tests and not status:
+                status = int(pytest.main([*options, *tests]))
     finally:
         os._exit(min(status, 1))
+
+
+def _closest_tests(candidate: Candidate | None) -> list[str]:
+    """Return the tests that carry the module's name: they most likely notice, and soon."""
+    if candidate is None:
+        return []
+    return [str(file) for file in ROOT.glob(f"{TESTS[0]}/test_{candidate.file.stem}*.py")]
 
 
 def _quick_hypothesis() -> None:
