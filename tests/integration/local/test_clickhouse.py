@@ -515,3 +515,16 @@ def test_the_server_ends_with_the_process_that_started_it(tmp_path: Path) -> Non
     parent.stdout.close()
     with ClickHouseServer(tmp_path) as again:
         assert again.client().command("SELECT 1") == 1
+
+
+def test_an_insert_that_fails_while_it_is_written_is_an_error(ch_client: Client) -> None:
+    """A row that violates a constraint fails the insert, whatever format it comes in."""
+    ch_client.command("CREATE TABLE guarded (a Int64, CONSTRAINT k CHECK a < 5) ENGINE = Memory")
+    with pytest.raises(DatabaseError, match="469"):
+        ch_client.insert("guarded", [[9]], column_names=["a"])
+    with pytest.raises(DatabaseError, match="469"):
+        ch_client.insert_arrow("guarded", pa.table({"a": [9]}))
+    with pytest.raises(DatabaseError, match="469"):
+        ch_client.command("INSERT INTO guarded SETTINGS async_insert = 0 VALUES (9)")
+    ch_client.command("INSERT INTO guarded SETTINGS async_insert = 0 VALUES (4)")
+    assert ch_client.command("SELECT count() FROM guarded") == 1

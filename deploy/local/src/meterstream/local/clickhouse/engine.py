@@ -7,6 +7,7 @@ sets (database, settings, read-only mode) can reach another request.
 
 import contextlib
 import re
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from typing import Any
 import chdb
 
 from meterstream.local.clickhouse.errors import ErrorCode, ServerError
-from meterstream.local.clickhouse.statement import Insert, Query, parse, used_names
+from meterstream.local.clickhouse.statement import Insert, Query, parse, split_settings, used_names
 
 _NAME = re.compile(r"[A-Za-z_]\w*\Z", re.ASCII)
 _FORMAT = re.compile(r"[A-Za-z0-9]+\Z", re.ASCII)
@@ -67,6 +68,10 @@ class Engine:
 
     def __init__(self, data_dir: Path) -> None:
         self._path = str(data_dir)
+        self._inserts = data_dir.parent / "inserts"
+        self._inserts.mkdir(parents=True, exist_ok=True)
+        for left_over in self._inserts.iterdir():
+            left_over.unlink()
         # The engine lives as long as a connection is open.
         self._anchor = chdb.connect(self._path)
         self.version = self._ask("version()")
@@ -88,7 +93,7 @@ class Engine:
             if request.read_only:
                 self._check_reads_only(statement)
             if isinstance(statement, Insert):
-                result = _insert(connection, statement, request.sql)
+                result = _insert(connection, statement, request.sql, self._inserts)
             else:
                 result = _query(connection, statement, request.default_format)
         elapsed_ns = time.perf_counter_ns() - started_ns
@@ -184,18 +189,25 @@ def _query(connection: Any, statement: Query, default_format: str) -> Result:
     )
 
 
-def _insert(connection: Any, statement: Insert, sql: bytes) -> Result:
-    with _engine_errors():
-        inserter = connection.send_insert(statement.header, statement.format)
-        with inserter:
-            if data := sql[statement.data_start :]:
-                inserter.append(data)
-            done = inserter.finish()
+def _insert(connection: Any, statement: Insert, sql: bytes, directory: Path) -> Result:
+    """Insert from a file, since chdb's own `send_insert` reports success where writing failed.
+
+    (chdb 4.4: a row that violates a constraint is counted as written and is nowhere.)
+    """
+    target, settings = split_settings(statement.header)
+    with tempfile.NamedTemporaryFile(dir=directory, prefix="insert-") as file:
+        file.write(memoryview(sql)[statement.data_start :])
+        file.flush()
+        with _engine_errors():
+            done = connection.query(
+                f"{target} FROM INFILE {quote_text(file.name)} COMPRESSION 'none'"
+                f" {settings} FORMAT {statement.format}"
+            )
     return Result(
         data=b"",
         format=statement.format,
-        written_rows=done.rows_written,
-        written_bytes=done.bytes_written,
+        written_rows=done.rows_written(),
+        written_bytes=done.bytes_written(),
     )
 
 

@@ -139,6 +139,15 @@ def _parse_insert(sql: bytes) -> Insert | None:
     return None
 
 
+def split_settings(header: str) -> tuple[str, str]:
+    """Split what stands before FORMAT into the target of an INSERT and its SETTINGS clause."""
+    sql = header.encode()
+    for token in _tokens(sql):
+        if token.depth == 0 and token.keyword == b"SETTINGS":
+            return _decode(sql[: token.start]).rstrip(), _decode(sql[token.start :]).strip()
+    return header.rstrip(), ""
+
+
 def _parse_query(sql: bytes) -> Query:
     format_name: str | None = None
     first = previous = _NOTHING
