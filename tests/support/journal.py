@@ -1,6 +1,7 @@
 """Journal records made by hand, as the meter would write them, for tests of their readers."""
 
 import json
+import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,9 @@ JOURNAL_TOPIC_ID = UUID("aaaaaaaa-2222-3333-4444-555555555555")
 MINUTE_US = 60_000_000
 DAY_US = 24 * 60 * MINUTE_US
 GRACE_US = 10 * MINUTE_US
+
+TODAY_US = time.time_ns() // 1000 // DAY_US * DAY_US
+"""Midnight, UTC. Rows far in the past would be removed by their TTL."""
 
 Row = Mapping[str, object]
 

@@ -1,32 +1,39 @@
 """The flush against the real engine: rows land once, windows close, retries change nothing."""
 
-import time
 from decimal import Decimal
 
+import pytest
 from clickhouse_connect.driver.client import Client
-from tests.support.journal import DAY_US, GRACE_US, MINUTE_US, Writer, cell, decoded
+from tests.support.journal import DAY_US, GRACE_US, MINUTE_US, TODAY_US, Writer, cell, decoded
 
 from meterstream.schemas.journal import Link
+from meterstream.sinks.cells import read_watermarks
+from meterstream.sinks.errors import JournalBroken, RowsRefused
 from meterstream.sinks.flush import flush
 from meterstream.sinks.state import PartitionState
 from meterstream.sinks.store import ClickHouseStore
-
-TODAY_US = int(time.time()) // 86_400 * DAY_US
-"""Midnight: rows far in the past would be removed by their TTL."""
 
 
 class Sink:
     """Flushes the records of one partition as the cells feed does."""
 
-    def __init__(self, store: ClickHouseStore) -> None:
-        self.state = PartitionState(0)
+    def __init__(self, store: ClickHouseStore, partition: int = 0) -> None:
+        self.state = PartitionState(partition)
+        self.grace_us = GRACE_US
         self.store = store
         self.committed: dict[int, Link] = {}
 
     def take(self, *records: object) -> None:
         for one in decoded(*records):  # type: ignore[arg-type]
-            self.state.add(one, GRACE_US)
-        flush([self.state], self.store, self.committed.update, grace_us=GRACE_US, now_us=0)
+            self.state.add(one, self.grace_us)
+        flush([self.state], self.store, self.committed.update, grace_us=self.grace_us, now_us=0)
+
+    def reread(self, client: Client) -> PartitionState:
+        """Return the state that a restart finds in ClickHouse."""
+        partition, link = self.state.partition, self.committed[self.state.partition]
+        return PartitionState(
+            partition, link, read_watermarks(client, partition, link, self.grace_us)
+        )
 
 
 def usage(client: Client, by: str, window: str) -> list[tuple[object, ...]]:
@@ -109,3 +116,100 @@ def test_closed_windows_move_to_coarse_rows_and_the_sums_stay(
     migrated.command("TRUNCATE TABLE usage_minutes")
     migrated.command("TRUNCATE TABLE usage_quarters")
     assert usage(migrated, "team", "1d") == [("team-1", 111, 0, 0.05)]
+
+
+def test_a_new_generation_adds_and_closes_the_one_before(
+    migrated: Client, store: ClickHouseStore
+) -> None:
+    """The same cell counted in two generations counts twice; the old one's windows all close."""
+    writer, sink = Writer(), Sink(store)
+    sink.take(writer.genesis(TODAY_US), writer.step([cell(TODAY_US, runs=1)]))
+    sink.take(writer.new_generation(TODAY_US + MINUTE_US), writer.step([cell(TODAY_US, runs=10)]))
+    assert usage(migrated, "team", "1d") == [("team-1", 11, 0, 0.05)]
+    closed = migrated.query("SELECT generation, runs FROM usage_days FINAL").result_rows
+    assert closed == [(1, 1)]
+    assert [lineage.generation for lineage in sink.state.watermarks] == [2]
+    assert [lineage.generation for lineage in sink.reread(migrated).watermarks] == [2]
+
+
+def test_a_partition_without_a_watermark_reads_minutes(
+    migrated: Client, store: ClickHouseStore
+) -> None:
+    """Minutes whose watermark is not written yet are counted all the same."""
+    writer, sink = Writer(), Sink(store)
+    sink.take(writer.genesis(TODAY_US), writer.step([cell(TODAY_US, runs=3)]))
+    migrated.command("TRUNCATE TABLE watermarks")
+    assert usage(migrated, "team", "1d") == [("team-1", 3, 0, 0.05)]
+
+
+def test_a_refused_row_is_set_aside_and_its_neighbours_land(
+    migrated: Client, store: ClickHouseStore
+) -> None:
+    """One row that ClickHouse refuses keeps no other row out, and holds its windows open."""
+    migrated.command("ALTER TABLE usage_minutes ADD CONSTRAINT no_bad_users CHECK user_id != 'bad'")
+    writer, sink = Writer(), Sink(store)
+    users = [f"u-{number}" for number in range(20)]
+    users[7] = "bad"
+    sink.take(
+        writer.genesis(TODAY_US - DAY_US),
+        writer.step([cell(TODAY_US - DAY_US, runs=1, user_id=user) for user in users]),
+    )
+    assert usage(migrated, "team", "1d") == [("team-1", 19, 0, 0.05)]
+    refused = migrated.query("SELECT target, row_json, error FROM quarantine").result_rows
+    assert [row[0] for row in refused] == ["usage_minutes"]
+    assert '"user_id": "bad"' in refused[0][1]
+    assert "no_bad_users" in refused[0][2]
+    sink.take(writer.idle(TODAY_US + 11 * MINUTE_US))
+    assert migrated.command("SELECT count() FROM usage_quarters") == 0
+    assert sink.reread(migrated).watermarks == sink.state.watermarks
+    migrated.command("ALTER TABLE usage_minutes DROP CONSTRAINT no_bad_users")
+    migrated.command("TRUNCATE TABLE quarantine")
+    sink.state = sink.reread(migrated)
+    sink.take(writer.idle(TODAY_US + 12 * MINUTE_US))
+    assert migrated.command("SELECT sum(runs) FROM usage_days FINAL") == 19
+
+
+def test_a_table_that_refuses_every_row_stops_the_flush(
+    migrated: Client, store: ClickHouseStore
+) -> None:
+    """Where all rows are refused the rows are not at fault, and none is set aside."""
+    migrated.command("ALTER TABLE usage_minutes ADD CONSTRAINT nothing CHECK runs < 0")
+    writer, sink = Writer(), Sink(store)
+    cells = [cell(TODAY_US, user_id=f"u-{number}") for number in range(300)]
+    with pytest.raises(RowsRefused, match="more than 100 rows of one insert into usage_minutes"):
+        sink.take(writer.genesis(TODAY_US), writer.step(cells))
+    assert sink.state.pending
+    assert migrated.command("SELECT count() FROM quarantine") == 0
+
+
+def test_a_grace_shorter_than_the_meters_is_noticed_and_mended(
+    migrated: Client, store: ClickHouseStore
+) -> None:
+    """A minute that changes after its quarter closed stops the sink; a longer grace mends it."""
+    writer, sink = Writer(), Sink(store)
+    sink.grace_us = 0
+    sink.take(writer.genesis(TODAY_US), writer.step([cell(TODAY_US, runs=1)]))
+    sink.take(writer.idle(TODAY_US + 16 * MINUTE_US))
+    assert migrated.command("SELECT sum(runs) FROM usage_quarters FINAL") == 1
+    changed = writer.step([cell(TODAY_US, runs=5)])
+    with pytest.raises(JournalBroken, match="METERSTREAM_GRACE_SECONDS"):
+        sink.take(changed)
+    sink.grace_us = GRACE_US
+    sink.state = sink.reread(migrated)
+    sink.take(changed)
+    assert usage(migrated, "team", "15m") == [("team-1", 5, 0, 0.05)]
+    sink.take(writer.idle(TODAY_US + 26 * MINUTE_US))
+    assert migrated.command("SELECT sum(runs) FROM usage_quarters FINAL") == 5
+    assert usage(migrated, "team", "15m") == [("team-1", 5, 0, 0.05)]
+
+
+def test_partitions_close_by_their_own_clocks(migrated: Client, store: ClickHouseStore) -> None:
+    """A window of one partition is read from coarse rows while another's is read from minutes."""
+    first, second, sink = Writer(partition=0), Writer(partition=1), Sink(store)
+    other = Sink(store, partition=1)
+    sink.take(first.genesis(TODAY_US), first.step([cell(TODAY_US, runs=1)]))
+    other.take(second.genesis(TODAY_US), second.step([cell(TODAY_US, runs=10, user_id="u-2")]))
+    sink.take(first.idle(TODAY_US + 25 * MINUTE_US))
+    assert migrated.command("SELECT sum(runs) FROM usage_quarters") == 1
+    assert usage(migrated, "team", "15m") == [("team-1", 11, 0, 0.05)]
+    assert usage(migrated, "user", "15m") == [("", 1, 0, 0.05), ("u-2", 10, 0, 0.05)]

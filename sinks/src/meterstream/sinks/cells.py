@@ -10,6 +10,7 @@ from meterstream.schemas.journal import Link
 
 from .flush import flush
 from .metrics import SinkMetrics
+from .positions import CELLS
 from .record import JournalRecord, decode
 from .start import Start, StartFinder
 from .state import Lineage, PartitionState, Watermark
@@ -41,8 +42,7 @@ class CellsTarget:
         """Prepare for the records of `partition` and return where they begin."""
         start = self._finder.find(partition, committed)
         if start.cut is not None:
-            generation = start.link.generation if start.link is not None else 0
-            remove_rows_after(self._client, "cells", CELLS_TABLES, partition, generation, start.cut)
+            remove_rows_after(self._client, CELLS, CELLS_TABLES, partition, start.cut)
         watermarks = read_watermarks(self._client, partition, start.link, self._grace_us)
         self._states[partition] = PartitionState(partition, start.link, watermarks)
         return start

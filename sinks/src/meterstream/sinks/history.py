@@ -46,10 +46,7 @@ class HistoryTarget:
         """Prepare for the records of `partition` and return where they begin."""
         start = self._finder.find(partition, committed)
         if start.cut is not None:
-            generation = start.link.generation if start.link is not None else 0
-            remove_rows_after(
-                self._client, HISTORY, HISTORY_TABLES, partition, generation, start.cut
-            )
+            remove_rows_after(self._client, HISTORY, HISTORY_TABLES, partition, start.cut)
         self._pending[partition] = []
         return start
 

@@ -33,9 +33,9 @@ class Start:
 
     offset: int
     link: Link | None
-    cut: int | None = None
-    """Set where the journal lost records that were stored: the last offset that is left of them.
-    Rows of later offsets must be removed before anything is read."""
+    cut: Link | None = None
+    """Set where the journal lost records that were stored: the link after the last one left of
+    them. Rows of later records must be removed before anything is read."""
 
 
 class StartFinder:
@@ -138,7 +138,7 @@ class StartFinder:
             partition,
             cut.prev,
         )
-        return Start(low if start is None else start.next_offset, start, cut.prev)
+        return Start(low if start is None else start.next_offset, start, cut)
 
 
 def header_of(message: Message) -> Header:

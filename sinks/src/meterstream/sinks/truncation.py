@@ -6,6 +6,8 @@ from typing import Final
 
 from clickhouse_connect.driver.client import Client
 
+from meterstream.schemas.journal import Link
+
 from .record import EPOCH_FACTOR
 
 CELLS_TABLES: Final = (
@@ -23,9 +25,9 @@ log = logging.getLogger(__name__)
 
 
 def remove_rows_after(
-    client: Client, feed: str, tables: Sequence[str], partition: int, generation: int, cut: int
+    client: Client, feed: str, tables: Sequence[str], partition: int, cut: Link
 ) -> None:
-    """Remove from `tables` the rows of `partition` that came from journal offsets above `cut`.
+    """Remove from `tables` the rows of `partition` that came from journal records after `cut`.
 
     Earlier generations are older than the cut and stay. The feed's position goes last: until then
     a restart finds the cut once more.
@@ -39,9 +41,9 @@ def remove_rows_after(
             f" AND bitAnd(version, {EPOCH_FACTOR - 1}) > {{cut:Int64}}",
             parameters={
                 "feed": feed,
-                "generation": generation,
+                "generation": cut.generation,
                 "partition": partition,
-                "cut": cut,
+                "cut": cut.prev,
             },
         )
-    log.warning("removed the rows of partition %d after journal offset %d", partition, cut)
+    log.warning("removed the rows of partition %d after journal offset %d", partition, cut.prev)
