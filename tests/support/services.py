@@ -1,6 +1,7 @@
 """Runs the meter and the publisher as processes on a real broker, and reads what they decided."""
 
 import contextlib
+import copy
 import json
 import os
 import signal
@@ -27,7 +28,7 @@ from meterstream.schemas.rows import CELL_KEY
 from meterstream.schemas.topics import CATALOG, TOPICS
 from meterstream.schemas.verdicts import ledger_class
 
-START_TIMEOUT_S = 60.0
+WAIT_S = 150.0
 KEPT_RUNS = 500
 
 
@@ -217,7 +218,7 @@ class Service:
             assert len(reasons) == partitions, reasons
             return reasons
 
-        return eventually(stopped, START_TIMEOUT_S, f"{partitions} partitions are stopped")
+        return eventually(stopped, WAIT_S, f"{partitions} partitions are stopped")
 
     def wait_ready(self) -> "Service":
         """Wait until it is ready."""
@@ -228,7 +229,7 @@ class Service:
             assert not faults, faults
             return faults is not None
 
-        eventually(ready, START_TIMEOUT_S, "the service is ready")
+        eventually(ready, WAIT_S, "the service is ready")
         return self
 
 
@@ -341,29 +342,71 @@ def messages_of(kafka: str, topic: str, *, committed: bool = False) -> Iterator[
         consumer.close()
 
 
-def read_decided(kafka: str, prefix: str) -> Decided:
-    """Follow the chain of each journal partition from its beginning, and add up what it says."""
-    decided = Decided()
-    chains: dict[int, Chain] = {}
-    cells: dict[tuple[object, ...], tuple[int, int]] = {}
-    for message in messages_of(kafka, prefix + "journal"):
+class Follower:
+    """Follows the chain of each journal partition from its beginning, and adds up what it says."""
+
+    def __init__(self, kafka: str, prefix: str) -> None:
+        self._consumer = Consumer({"bootstrap.servers": kafka, "group.id": "tests"})
+        self._chains: dict[int, Chain] = {}
+        self._cells: dict[tuple[object, ...], tuple[int, int]] = {}
+        self._decided = Decided()
+        topic = prefix + "journal"
+        starts = partitions_of(kafka, topic)
+        self._consumer.assign([TopicPartition(topic, p, start) for p, (start, _) in starts.items()])
+
+    def decided(self) -> Decided:
+        """Read what is new; return all that was decided so far."""
+        while messages := self._consumer.consume(200, 0.3):
+            for message in messages:
+                if message.error() is None:
+                    self._take(message)
+        decided = copy.deepcopy(self._decided)
+        for partition, chain in self._chains.items():
+            assert chain.link is not None
+            decided.positions[partition] = chain.link.events_position
+            decided.clocks_us[partition] = chain.link.clock_us
+            decided.void_records += chain.void_records
+        decided.runs += sum(runs for runs, _ in self._cells.values())
+        decided.tokens += sum(tokens for _, tokens in self._cells.values())
+        return decided
+
+    def close(self) -> None:
+        """Close its consumer."""
+        self._consumer.close()
+
+    def _take(self, message: Any) -> None:
         partition = message.partition()
-        chain = chains.setdefault(partition, Chain())
+        chain = self._chains.setdefault(partition, Chain())
         header = Header.unpack(message.headers()[0][1])
         if not chain.take(message.offset(), message.timestamp()[1] * 1000, header):
-            continue
+            return
         header.check_value(message.value())
-        decided.kinds[header.kind] += 1
-        decided.generations.add(header.generation)
-        _add(decided, cells, partition, header, unpack_sections(message.value()))
-    for partition, chain in chains.items():
-        assert chain.link is not None
-        decided.positions[partition] = chain.link.events_position
-        decided.clocks_us[partition] = chain.link.clock_us
-        decided.void_records += chain.void_records
-    decided.runs += sum(runs for runs, _ in cells.values())
-    decided.tokens += sum(tokens for _, tokens in cells.values())
-    return decided
+        self._decided.kinds[header.kind] += 1
+        self._decided.generations.add(header.generation)
+        _add(self._decided, self._cells, partition, header, unpack_sections(message.value()))
+
+
+def wait_until(
+    kafka: str, prefix: str, condition: Callable[[Decided], object], what: str
+) -> Decided:
+    """Wait until `condition` holds of what the journal decided; return that."""
+    follower = Follower(kafka, prefix)
+
+    def reached() -> Decided | None:
+        decided = follower.decided()
+        return decided if condition(decided) else None
+
+    try:
+        found = eventually(reached, WAIT_S, what)
+    finally:
+        follower.close()
+    assert found is not None
+    return found
+
+
+def read_decided(kafka: str, prefix: str) -> Decided:
+    """Return what the journal has decided by now."""
+    return wait_until(kafka, prefix, lambda _: True, "the journal is read")
 
 
 def _add(
@@ -397,18 +440,10 @@ def _rows(section: memoryview) -> Iterator[tuple[tuple[object, ...], int, int]]:
         yield key, runs[at], tokens[at]
 
 
-def wait_decided(kafka: str, prefix: str, timeout_s: float = 60) -> Decided:
+def wait_decided(kafka: str, prefix: str) -> Decided:
     """Wait until every offset of the events topic has a verdict; return what was decided."""
     ends = {p: end for p, (_, end) in partitions_of(kafka, prefix + "events").items()}
-
-    def all_decided() -> Decided | None:
-        decided = read_decided(kafka, prefix)
-        assert decided.positions == ends, f"decided {decided.positions}, sent {ends}"
-        return decided
-
-    found = eventually(all_decided, timeout_s, "every offset is decided")
-    assert found is not None
-    return found
+    return wait_until(kafka, prefix, lambda d: d.positions == ends, f"decided up to {ends}")
 
 
 def check(decided: Decided, sent: Sent) -> None:

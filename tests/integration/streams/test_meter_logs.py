@@ -14,6 +14,7 @@ from tests.support.services import (
     run_of,
     services,
     wait_decided,
+    wait_until,
 )
 from tests.support.waiting import eventually
 
@@ -172,7 +173,7 @@ def wait_for_snapshots(kafka: str, prefix: str) -> dict[int, int]:
         assert all(found.get(p, -1) + 1 >= end for p, end in ends.items()), (found, ends)
         return found
 
-    return eventually(newest, 60, "snapshots of what the journal holds")
+    return eventually(newest, 120, "snapshots of what the journal holds")
 
 
 def test_a_rewritten_events_log(kafka: str, prefix: str) -> None:
@@ -219,9 +220,10 @@ def test_catalog_entries_enter_the_chain(kafka: str, prefix: str) -> None:
         sender.send(200)
         check(wait_decided(kafka, prefix), sender.sent)
         register("team-late")
-        eventually(
-            lambda: read_decided(kafka, prefix).catalog_entries == 31 * PARTITIONS,
-            30,
+        wait_until(
+            kafka,
+            prefix,
+            lambda decided: decided.catalog_entries == 31 * PARTITIONS,
             "the late entry is in every journal",
         )
         meter.kill()

@@ -37,7 +37,7 @@ def wait_for_letters(kafka: str, prefix: str, count: int) -> list[tuple[Mapping[
         assert len(found) >= count, len(found)
         return found
 
-    return eventually(published, 90, "the dead letters are published")
+    return eventually(published, 150, "the dead letters are published")
 
 
 def coordinates(headers: Mapping[str, str], prefix: str) -> tuple[str, int, int]:
@@ -62,7 +62,7 @@ def test_kills(kafka: str, prefix: str) -> None:
             )
             publisher.kill()
             publisher = start(PUBLISHER, publisher_max_records=2, publisher_interval_ms=20)
-        decided = wait_decided(kafka, prefix, 90)
+        decided = wait_decided(kafka, prefix)
         assert len(decided.rejects) == sender.sent.broken
         wait_for_letters(kafka, prefix, sender.sent.broken)
         assert publisher.stop() == 0
