@@ -18,6 +18,10 @@ def _no_damage(damage: SpoolUnusable, count: int) -> None:
     raise AssertionError(f"{count} events lost: {damage}")
 
 
+def _no_trouble(error: SpoolUnusable) -> None:
+    raise AssertionError(error)
+
+
 class SpoolMachine(RuleBasedStateMachine):
     """A process that accepts and sends, is killed in any state, and starts again."""
 
@@ -31,7 +35,9 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @initialize(max_bytes=st.sampled_from([1 << 20, 1 << 30]))
     def start(self, max_bytes: int) -> None:
-        self._root = SpoolRoot(Path(self._scratch.name), max_bytes=max_bytes, sync=False)
+        self._root = SpoolRoot(
+            Path(self._scratch.name), max_bytes=max_bytes, sync=False, on_unusable=_no_trouble
+        )
         # Small segments, so that a few events fill one.
         self._root._segment_bytes = 400
         self._open()
@@ -122,4 +128,4 @@ class SpoolMachine(RuleBasedStateMachine):
 
 
 TestSpool = SpoolMachine.TestCase
-TestSpool.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestSpool.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

@@ -33,7 +33,7 @@ class StalledLog(SpoolLog):
 
     go: threading.Event
     writing: threading.Event
-    failure: SpoolFailed | None = None
+    failure: Exception | None = None
 
     def append(self, entries: Sequence[tuple[int, bytes, bytes]]) -> int:
         self.writing.set()
@@ -59,6 +59,7 @@ def _inbox(log: StalledLog, failed: list[int] | None = None) -> Inbox:
         log,
         max_bytes=1000,
         refusal=lambda _size: None,
+        may_pass=lambda refused: isinstance(refused, QueueFull),
         on_written=lambda: None,
         on_failed=lambda _error, count: (failed if failed is not None else []).append(count),
     )

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,17 +13,24 @@ from meterstream.producers.spool import SpoolRoot
 
 _HOLDER = """
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from meterstream.producers.spool import SpoolRoot
-slot = SpoolRoot(Path(sys.argv[1]), max_bytes=1 << 20, sync=False).claim()
+slot = SpoolRoot(Path(sys.argv[1]), max_bytes=1 << 20, sync=False, on_unusable=print).claim()
 slot.log.append([(0, b"team", b"left behind")])
 print(slot.log.directory.name, flush=True)
 sys.stdin.read()
 """
 
 
-def _make_root(path: Path) -> SpoolRoot:
-    return SpoolRoot(path, max_bytes=1 << 20, sync=False)
+def _no_trouble(error: SpoolUnusable) -> None:
+    raise AssertionError(error)
+
+
+def _make_root(
+    path: Path, on_unusable: Callable[[SpoolUnusable], None] = _no_trouble, *, sync: bool = False
+) -> SpoolRoot:
+    return SpoolRoot(path, max_bytes=1 << 20, sync=sync, on_unusable=on_unusable)
 
 
 def _hold(path: Path) -> tuple["subprocess.Popen[str]", str]:
@@ -94,11 +102,35 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         _make_root(tmp_path / "file" / "spool")
 
 
-def test_a_slot_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
-    """A lock that is no file stops the start with a clear error."""
+def test_a_slot_that_cannot_be_read_is_told_and_left_alone(tmp_path: Path) -> None:
+    """Neither a start nor the adoption of other slots fails because of it."""
     (tmp_path / "slot-0000" / "lock").mkdir(parents=True)
-    with pytest.raises(SpoolUnusable, match="slot-0000/lock"):
-        _make_root(tmp_path).claim()
+    (tmp_path / "slot-0001").mkdir()
+    foreign = tmp_path / "slot-0001" / f"{0:020d}.segment"
+    foreign.write_bytes(b"MSPOOL99 of another version")
+    told: list[SpoolUnusable] = []
+    root = _make_root(tmp_path, told.append)
+    dead = root.claim()
+    dead.log.append([(0, b"team", b"x")])
+    assert dead.log.directory.name == "slot-0002"
+    dead.abandon()
+    [adopted] = root.adopt()
+    assert adopted.log.waiting == 1
+    assert ["lock" in str(error) for error in told] == [True, False] * 2
+    assert "no segment of this version" in str(told[1])
+    assert foreign.exists()
+    adopted.close()
+
+
+def test_a_spool_that_is_synced_works_alike(tmp_path: Path) -> None:
+    """Syncing files and directories changes nothing else."""
+    root = _make_root(tmp_path / "spool", sync=True)
+    slot = root.claim()
+    slot.log.append([(0, b"team", b"x")])
+    assert not slot.close()
+    [adopted] = root.adopt()
+    assert adopted.log.waiting == 1
+    adopted.close()
 
 
 def test_the_spool_is_private(tmp_path: Path) -> None:

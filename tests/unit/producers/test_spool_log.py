@@ -70,6 +70,20 @@ def test_a_cursor_may_be_ahead_of_the_count(tmp_path: Path) -> None:
         assert [record.value for record in cursor.read()] == expected
 
 
+def test_a_cursor_passes_from_a_segment_that_was_forgotten(tmp_path: Path) -> None:
+    """The segment a cursor has read may be deleted before it moves on to the next one."""
+    log = _open_log(tmp_path)
+    _append(log, "a")
+    _kill(log)
+    log = _open_log(tmp_path)
+    cursor = Cursor(log, _no_damage)
+    assert len(cursor.read()) == 1
+    log.acks.settle(0)
+    _append(log, "b")
+    assert log.forget_settled() > 0
+    assert [record.value for record in cursor.read()] == [b"b"]
+
+
 def test_a_reopened_log_goes_on_where_it_was(tmp_path: Path) -> None:
     """After a kill all events are there, and new ones come behind them."""
     log = _open_log(tmp_path)

@@ -23,6 +23,7 @@ from .exceptions import (
     PublisherClosed,
     PublisherForked,
     PublishTimeout,
+    QueueFull,
     SpoolFailed,
     SpoolFull,
     SpoolTooOld,
@@ -61,6 +62,7 @@ class Engine:
             settings.spool_dir,
             max_bytes=settings.spool_max_bytes,
             sync=settings.durability == "synced",
+            on_unusable=self._problems.report,
         )
         self._slot = root.claim()
         self.log: Final = self._slot.log
@@ -80,6 +82,7 @@ class Engine:
             self.log,
             max_bytes=settings.queue_max_bytes,
             refusal=self._spool_refusal,
+            may_pass=self._may_pass,
             on_written=self._written,
             on_failed=self._not_written,
         )
@@ -225,6 +228,12 @@ class Engine:
                 f"{self._why()}"
             )
         return None
+
+    def _may_pass(self, refused: NotAccepted) -> bool:
+        """Tell whether room may come soon, so that it is worth to wait for it."""
+        if isinstance(refused, SpoolFull):
+            return self.sender.last_problem is None
+        return isinstance(refused, QueueFull)
 
     def _why(self) -> str:
         problem = self.sender.last_problem

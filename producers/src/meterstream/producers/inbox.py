@@ -1,5 +1,6 @@
 """The bounded queue before the spool, and the thread that writes it there, group by group."""
 
+import logging
 import threading
 import time
 from collections import deque
@@ -10,6 +11,7 @@ from .exceptions import NotAccepted, PublisherClosed, QueueFull, SpoolFailed
 from .spool import SpoolLog
 from .ticket import Ticket
 
+_LOGGER: Final = logging.getLogger("meterstream.producers")
 _GROUP_BYTES: Final = 1 << 20
 """The most that is written to the spool at once."""
 
@@ -18,7 +20,8 @@ class Inbox:
     """Takes tickets from any thread within a deadline; one thread writes them to the log.
 
     Callers do not write themselves, since a disk may stall for seconds and a caller must not.
-    `refusal(bytes)` says whether the spool may take that many more; it is asked under the lock.
+    `refusal(bytes)` says why the spool may not take that many more, None if it may, and
+    `may_pass(refused)` whether that may change soon; both are asked under the lock.
     `on_written` is called after each group, `on_failed` with the number of events if it failed.
     `queued` and `handled` count the tickets taken, and those written or failed.
     """
@@ -29,15 +32,18 @@ class Inbox:
         *,
         max_bytes: int,
         refusal: Callable[[int], NotAccepted | None],
+        may_pass: Callable[[NotAccepted], bool],
         on_written: Callable[[], None],
         on_failed: Callable[[SpoolFailed, int], None],
     ) -> None:
         self._log = log
         self._max_bytes = max_bytes
         self._refusal = refusal
+        self._may_pass = may_pass
         self._on_written = on_written
         self._on_failed = on_failed
-        lock = threading.Lock()
+        # A signal handler may close the publisher while its own thread is in here.
+        lock = threading.RLock()
         self._filled = threading.Condition(lock)
         self._room = threading.Condition(lock)
         self._queue: deque[Ticket] = deque()
@@ -58,7 +64,7 @@ class Inbox:
         with self._filled:
             while (refused := self._refuse(ticket)) is not None:
                 remaining = deadline - time.monotonic()
-                if remaining <= 0 or self._closed:
+                if remaining <= 0 or not self._may_pass(refused):
                     raise refused
                 self._room.wait(remaining)
             self._take(ticket)
@@ -125,15 +131,22 @@ class Inbox:
             self._room.notify_all()
             return group
 
+    def _refuse_group(self, group: list[Ticket], error: SpoolFailed) -> None:
+        for ticket in group:
+            ticket.failed(error)
+        self._on_failed(error, len(group))
+
     def _write(self, group: list[Ticket]) -> None:
         try:
             first = self._log.append(
                 [(ticket.accepted_us, ticket.key, ticket.value or b"") for ticket in group]
             )
         except SpoolFailed as error:
-            for ticket in group:
-                ticket.failed(error)
-            self._on_failed(error, len(group))
+            self._refuse_group(group, error)
+            return
+        except Exception as error:  # the thread must outlive whatever one group brings
+            _LOGGER.exception("writing to the spool failed in a way that was not foreseen")
+            self._refuse_group(group, SpoolFailed(f"{self._log.directory}: {error!r}"))
             return
         for index, ticket in enumerate(group):
             ticket.written(first + index, self._log.acks)

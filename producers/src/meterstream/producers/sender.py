@@ -19,7 +19,13 @@ from .broker import (
     make_producer,
     tells_why,
 )
-from .exceptions import BrokerUnreachable, EventRefused, ProducerError, SpoolUnusable
+from .exceptions import (
+    BrokerUnreachable,
+    DeliveryProblem,
+    EventRefused,
+    ProducerError,
+    SpoolUnusable,
+)
 from .metrics import PublisherMetrics
 from .settings import PublisherSettings
 from .spool import Cursor, Record, Slot, SpoolLog, SpoolRoot
@@ -126,6 +132,10 @@ class Sender:
                 self._begin_again(back_off=True)
             except OSError as error:
                 self._problem(SpoolUnusable(f"{self._log.directory}: {error}"))
+                self._begin_again(back_off=True)
+            except Exception as error:  # the thread must outlive what was not foreseen
+                _LOGGER.exception("sending failed in a way that was not foreseen")
+                self._problem(DeliveryProblem(f"{self._log.directory}: {error!r}"))
                 self._begin_again(back_off=True)
         self._call_back()
         self._settle()
@@ -280,7 +290,11 @@ class Sender:
 
     def _settle(self) -> None:
         """Free what is acknowledged; give up an adopted slot that is empty."""
-        freed = self._log.forget_settled()
+        try:
+            freed = self._log.forget_settled()
+        except OSError as error:
+            self._report(SpoolUnusable(f"{self._log.directory}: cannot be tidied: {error}"))
+            freed = 0
         if self._adopted and self._adopted[0].log is self._log and not self._log.waiting:
             self._cursor.close()
             self._adopted.popleft().close()

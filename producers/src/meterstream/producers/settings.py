@@ -27,6 +27,7 @@ _KAFKA: Final = "kafka_"
 _GUARANTEES: Final = frozenset(
     {
         "acks",
+        "batch.size",
         "bootstrap.servers",
         "compression.type",
         "delivery.timeout.ms",

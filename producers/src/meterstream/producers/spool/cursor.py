@@ -1,6 +1,5 @@
 """Reads a log in order, from its low mark, while it is being appended to."""
 
-import itertools
 import os
 from collections.abc import Callable
 from typing import Final
@@ -92,11 +91,9 @@ class Cursor:
         self._segment = None
 
     def _after(self, segment: Segment) -> Segment | None:
-        segments = self._log.segments()
-        for this, after in itertools.pairwise(segments):
-            if this is segment:
-                return after
-        return None
+        # The segment itself may be forgotten by now, if all of it is settled.
+        later = (other for other in self._log.segments() if other.first > segment.first)
+        return next(later, None)
 
     def _lose(self, to: int, segment: Segment) -> None:
         """Settle the events from the position up to `to`, which cannot be read."""

@@ -224,7 +224,7 @@ class SpoolLog:
         try:
             os.write(number, MAGIC)
             if self._sync:
-                _sync_directory(self.directory)
+                sync_directory(self.directory)
         except OSError:
             os.close(number)
             path.unlink(missing_ok=True)
@@ -244,7 +244,7 @@ class SpoolLog:
             while view:
                 view = view[os.pwrite(self._file, view, start + len(data) - len(view)) :]
             if self._sync:
-                os.fdatasync(self._file)
+                _sync_data(self._file)
         except OSError:
             # What was written of it must not stand before the next record. Where even that
             # fails, the next record begins a segment, and its number says what to ignore here.
@@ -257,7 +257,11 @@ class SpoolLog:
             self._bytes += len(data)
 
 
-def _sync_directory(directory: Path) -> None:
+_sync_data: Final = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
+
+
+def sync_directory(directory: Path) -> None:
+    """Have the names in a directory outlive a power cut."""
     number = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(number)

@@ -3,13 +3,13 @@
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 from meterstream.producers.exceptions import SpoolUnusable
 
-from .log import SpoolLog
+from .log import SpoolLog, sync_directory
 
 _LOCK_FILE: Final = "lock"
 _PREFIX: Final = "slot-"
@@ -45,15 +45,29 @@ class Slot:
 
 
 class SpoolRoot:
-    """A spool directory that the processes of one service share."""
+    """A spool directory that the processes of one service share.
 
-    def __init__(self, directory: Path, *, max_bytes: int, sync: bool) -> None:
+    `on_unusable` is told of a slot that was left there and cannot be read; it stays as it is, and
+    the others are used.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        max_bytes: int,
+        sync: bool,
+        on_unusable: Callable[[SpoolUnusable], None],
+    ) -> None:
         least, most = _SEGMENT_BYTES
         self._segment_bytes = min(most, max(least, max_bytes // _SEGMENTS_A_SPOOL))
         self._sync = sync
+        self._on_unusable = on_unusable
         self.directory = directory
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if sync:
+                sync_directory(directory.parent)
         except OSError as error:
             raise _unusable(directory, error) from error
 
@@ -64,7 +78,11 @@ class SpoolRoot:
         for number in range(_MOST_SLOTS):
             path = self.directory / f"{_PREFIX}{number:04d}"
             try:
-                path.mkdir(mode=0o700, exist_ok=True)
+                path.mkdir(mode=0o700)
+                if self._sync:
+                    sync_directory(self.directory)
+            except FileExistsError:
+                continue  # another process's, or one that cannot be read
             except OSError as error:
                 raise _unusable(path, error) from error
             if (fresh := self._take(path)) is not None:
@@ -83,7 +101,12 @@ class SpoolRoot:
 
     def _free_slots(self) -> Iterator[Slot]:
         for path in sorted(self.directory.glob(f"{_PREFIX}*")):
-            if path.is_dir() and (slot := self._take(path)) is not None:
+            try:
+                slot = self._take(path) if path.is_dir() else None
+            except SpoolUnusable as error:
+                self._on_unusable(error)
+                continue
+            if slot is not None:
                 yield slot
 
     def _take(self, path: Path) -> Slot | None:
