@@ -60,5 +60,5 @@ def read_event(value: bytes) -> Event | None:
     """Return the event in `value`, or None if it cannot be read."""
     try:
         return _DECODER.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
