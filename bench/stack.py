@@ -206,7 +206,7 @@ class JournalWatch:
                 continue
             headers: dict[str, Any] = dict(message.headers() or ())
             header = Header.unpack(headers[HEADER_KEY])
-            return JournalEnd(header.events_to, message.timestamp()[1], message.offset())
+            return JournalEnd(header.events_to, message.timestamp()[1], offset)
         raise RuntimeError(f"journal partition {partition}: offset {offset} does not arrive")
 
     def decided(self) -> list[int]:

@@ -150,7 +150,7 @@ def behind(kafka: str, prefix: str) -> int:
                 consumer.assign([TopicPartition(prefix + "journal", partition, high - 1)])
                 message = consumer.poll(20)
                 assert message is not None, f"journal {partition}: no record at {high - 1}"
-                headers = dict(message.headers() or ())
+                headers: dict[str, Any] = dict(message.headers() or ())
                 decided = Header.unpack(headers[HEADER_KEY]).events_to
             undecided += max(0, end - decided)
         return undecided
