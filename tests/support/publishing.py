@@ -1,5 +1,6 @@
 """What the tests of the producers share: events, settings, and a broker that is not there."""
 
+import resource
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,6 +54,17 @@ def absent_broker() -> Iterator[str]:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         yield f"127.0.0.1:{held.getsockname()[1]}"
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """Have the operating system refuse to let files grow past `size` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def create_events_topic(bootstrap: str, prefix: str, **config: str) -> str:

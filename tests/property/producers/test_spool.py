@@ -1,13 +1,18 @@
 """Whatever happens to a spool, each accepted event is sent at least once, in its team's order."""
 
+import contextlib
+import errno
+import os
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from tests.support.publishing import file_size_limit
 
-from meterstream.producers import SpoolUnusable
+from meterstream.producers import SpoolFailed, SpoolUnusable
 from meterstream.producers.spool import Cursor, Record, SpoolRoot
 from meterstream.producers.spool.record import pack
 
@@ -20,6 +25,10 @@ def _no_damage(damage: SpoolUnusable, count: int) -> None:
 
 def _no_trouble(error: SpoolUnusable) -> None:
     raise AssertionError(error)
+
+
+def _refuse_to_truncate(path: Path, length: int) -> None:
+    raise OSError(errno.EIO, "input/output error")
 
 
 class SpoolMachine(RuleBasedStateMachine):
@@ -56,6 +65,24 @@ class SpoolMachine(RuleBasedStateMachine):
             self._accepted[team].append(values[-1])
             self._count += 1
         self._slot.log.append(list(zip((0,) * len(teams), teams, values, strict=True)))
+
+    @rule(room=st.integers(0, 200), tidied=st.booleans(), team=st.sampled_from(TEAMS))
+    def refuse(self, room: int, tidied: bool, team: bytes) -> None:
+        """The disk cuts a write short, and perhaps even refuses to cut what was written."""
+        log = self._slot.log
+        segments = log.segments()
+        limit = (segments[-1].end if segments else 0) + room
+        group = [(0, team, b"refused" + b"." * 2000)] * 3
+        with (
+            file_size_limit(limit),
+            pytest.MonkeyPatch.context() as patch,
+            contextlib.suppress(SpoolFailed),
+        ):
+            if not tidied:
+                patch.setattr(os, "truncate", _refuse_to_truncate)
+            log.append(group)
+            raise AssertionError("three records do not fit")
+        self.accept([team], 10)
 
     @rule()
     def send(self) -> None:

@@ -1,11 +1,9 @@
 """The log of one slot keeps what it took, in order, whatever its files look like afterwards."""
 
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.support.publishing import file_size_limit
 
 from meterstream.producers import EventRefused, SpoolFailed, SpoolUnusable
 from meterstream.producers.spool import Cursor, SpoolLog
@@ -210,17 +208,6 @@ def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpoolUnusable, match="no segment of this version"):
         _open_log(tmp_path)
     assert path.exists()
-
-
-@contextmanager
-def file_size_limit(size: int) -> Iterator[None]:
-    """Have the operating system refuse to let files grow past `size` bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("sync", [False, True])
