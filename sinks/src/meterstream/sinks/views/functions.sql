@@ -36,3 +36,18 @@ CREATE OR REPLACE FUNCTION usageWindowEnd ${on_cluster} AS (window_start, size) 
     size = '1d', addDays(window_start, 1),
     addMonths(window_start, 1)
 );
+
+CREATE OR REPLACE FUNCTION usageRangeStart ${on_cluster} AS (since, size, zone) -> usageWindowStart(
+    parseDateTimeBestEffort(if(since = '', '1970-01-02 00:00:00', since), zone), size, zone
+);
+
+CREATE OR REPLACE FUNCTION usageRangeEnd ${on_cluster} AS (until, size, zone) -> usageWindowEnd(
+    usageWindowStart(
+        subtractSeconds(
+            parseDateTimeBestEffort(if(until = '', '2105-01-01 00:00:00', until), zone), 1
+        ),
+        size,
+        zone
+    ),
+    size
+);

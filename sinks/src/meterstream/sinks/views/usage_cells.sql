@@ -6,18 +6,6 @@
 -- The first conditions of each branch let ClickHouse skip parts; the last ones decide.
 
 CREATE OR REPLACE VIEW usage_cells ${on_cluster} AS
-WITH
-    parseDateTimeBestEffort(
-        if({since:String} = '', '1970-01-02 00:00:00', {since:String}), {zone:String}
-    ) AS since_time,
-    parseDateTimeBestEffort(
-        if({until:String} = '', '2105-01-01 00:00:00', {until:String}), {zone:String}
-    ) AS until_time,
-    usageWindowStart(since_time, {window:String}, {zone:String}) AS range_start,
-    usageWindowEnd(
-        usageWindowStart(subtractSeconds(until_time, 1), {window:String}, {zone:String}),
-        {window:String}
-    ) AS range_end
 SELECT
     usageWindowStart(cells.cell_start, {window:String}, {zone:String}) AS window_start,
     ${columns}
@@ -30,7 +18,8 @@ FROM
         AND days.generation = reached.generation
         AND days.partition = reached.partition
     WHERE {window:String} IN ('1d', '1mo')
-        AND days.window_start >= range_start AND days.window_start < range_end
+        AND days.window_start >= usageRangeStart({since:String}, {window:String}, {zone:String})
+        AND days.window_start < usageRangeEnd({until:String}, {window:String}, {zone:String})
         AND days.window_start < ifNull(reached.day_closed_until, toDateTime(0, 'UTC'))
         AND usageWindowStart(days.window_start, {window:String}, {zone:String})
             = usageWindowStart(addSeconds(days.window_start, 86399), {window:String}, {zone:String})
@@ -42,13 +31,19 @@ FROM
         AND quarters.generation = reached.generation
         AND quarters.partition = reached.partition
     WHERE {window:String} != '1m'
-        AND quarters.window_start >= range_start AND quarters.window_start < range_end
+        AND quarters.window_start >= usageRangeStart({since:String}, {window:String}, {zone:String})
+        AND quarters.window_start < usageRangeEnd({until:String}, {window:String}, {zone:String})
         AND (
             {window:String} IN ('15m', '1h')
             OR toDate(quarters.window_start) IN (
                 SELECT day FROM (
                     SELECT arrayJoin(range(
-                        toUInt32(toDate(range_start, 'UTC')), toUInt32(toDate(range_end, 'UTC')) + 1
+                        toUInt32(toDate(
+                            usageRangeStart({since:String}, {window:String}, {zone:String}), 'UTC'
+                        )),
+                        toUInt32(toDate(
+                            usageRangeEnd({until:String}, {window:String}, {zone:String}), 'UTC'
+                        )) + 1
                     )) AS number, toDate(number) AS day, toDateTime(number * 86400, 'UTC') AS midnight
                 )
                 WHERE usageWindowStart(midnight, {window:String}, {zone:String})
@@ -73,7 +68,8 @@ FROM
         ON minutes.events_topic_id = reached.events_topic_id
         AND minutes.generation = reached.generation
         AND minutes.partition = reached.partition
-    WHERE minutes.window_start >= range_start AND minutes.window_start < range_end
+    WHERE minutes.window_start >= usageRangeStart({since:String}, {window:String}, {zone:String})
+        AND minutes.window_start < usageRangeEnd({until:String}, {window:String}, {zone:String})
         AND (
             {window:String} = '1m'
             OR minutes.window_start >= (SELECT min(quarter_closed_until) FROM watermarks FINAL)
@@ -94,7 +90,8 @@ AND (
     SELECT throwIf(count() > 0, 'minutes are kept for 40 days: ask for 15m or more, or a later time')
     FROM usage_days AS days
     WHERE {window:String} = '1m'
-        AND days.window_start >= range_start AND days.window_start < range_end
+        AND days.window_start >= usageRangeStart({since:String}, {window:String}, {zone:String})
+        AND days.window_start < usageRangeEnd({until:String}, {window:String}, {zone:String})
         AND days.log_time < now() - INTERVAL 38 DAY
 ) = 0
 AND (
@@ -104,7 +101,8 @@ AND (
     )
     FROM usage_days AS days
     WHERE {window:String} != '1m'
-        AND days.window_start >= range_start AND days.window_start < range_end
+        AND days.window_start >= usageRangeStart({since:String}, {window:String}, {zone:String})
+        AND days.window_start < usageRangeEnd({until:String}, {window:String}, {zone:String})
         AND days.log_time < now() - INTERVAL 398 DAY
         AND usageWindowStart(days.window_start, {window:String}, {zone:String})
             != usageWindowStart(addSeconds(days.window_start, 86399), {window:String}, {zone:String})
