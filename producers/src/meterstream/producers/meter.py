@@ -18,9 +18,9 @@ class Meter:
     """Measures runs and sessions, and publishes them.
 
     Metering never breaks a request: whatever goes wrong in recording or publishing is counted
-    (`meterstream_meter_errors_total`), logged once per kind and handed to `on_error`, and not
-    raised inside the block, unless `raise_errors` is set, for development and tests. Exceptions
-    of the block itself always go on to the caller.
+    (`meterstream_producer_metering_errors_total`), logged once per kind and handed to `on_error`,
+    and not raised inside the block, unless `raise_errors` is set, for development and tests.
+    Exceptions of the block itself always go on to the caller.
 
     `source` is the CloudEvents source of all events, such as `/services/chat`; `emit_started`
     publishes a `run.started` for each run as well. One meter serves all threads.

@@ -346,7 +346,86 @@ SINK: Final = (
     ),
 )
 
-METRICS: Final = METER + PUBLISHER + SINK
+_N: Final = ("publisher",)
+
+PRODUCER: Final = (
+    Metric(
+        "producer",
+        "published",
+        "counter",
+        "events",
+        "Events accepted by publish, by event type",
+        (*_N, "type"),
+    ),
+    Metric(
+        "producer",
+        "acknowledged",
+        "counter",
+        "events",
+        "Events that all in-sync replicas of the broker have, those of adopted spools included",
+        _N,
+    ),
+    Metric(
+        "producer",
+        "failed",
+        "counter",
+        "events",
+        "Events not accepted, or accepted and then refused or lost, by the error's class. Alarm",
+        (*_N, "reason"),
+    ),
+    Metric(
+        "producer",
+        "problems",
+        "counter",
+        "problems",
+        "Problems with the broker or the spool while sending, by the error's class",
+        (*_N, "kind"),
+    ),
+    Metric(
+        "producer",
+        "spooled_events",
+        "gauge",
+        "events",
+        "Events in the spool that are not acknowledged yet",
+        _N,
+    ),
+    Metric("producer", "spooled_bytes", "gauge", "bytes", "Disk that the spool takes", _N),
+    Metric(
+        "producer",
+        "spool_age_seconds",
+        "gauge",
+        "seconds",
+        "How long this process has tried to send its oldest event; an hour is an Alarm",
+        _N,
+    ),
+    Metric(
+        "producer",
+        "queue_depth",
+        "gauge",
+        "events",
+        "Events in memory that are not yet written to the spool",
+        _N,
+    ),
+    Metric(
+        "producer",
+        "delivery_seconds",
+        "histogram",
+        "seconds",
+        "From accepting an event to its acknowledgement",
+        _N,
+        (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600, 3600, 86_400),
+    ),
+    Metric(
+        "producer",
+        "metering_errors",
+        "counter",
+        "errors",
+        "Errors of the Meter facade that were kept from its caller, by the error's class",
+        ("kind",),
+    ),
+)
+
+METRICS: Final = METER + PUBLISHER + SINK + PRODUCER
 
 
 def markdown() -> str:
@@ -355,7 +434,8 @@ def markdown() -> str:
         "# Metrics",
         "",
         "Each service serves Prometheus metrics on its loopback port under `/metrics`, and its",
-        "state under `/healthz` and `/readyz`. Those marked *Alarm* should wake somebody.",
+        "state under `/healthz` and `/readyz`. Those of the producer stand in the registry of the",
+        "service that publishes. Those marked *Alarm* should wake somebody.",
     ]
     for service in dict.fromkeys(metric.service for metric in METRICS):
         lines += ["", f"## {service}", "", "| metric | kind | unit | labels | meaning |"]
