@@ -16,9 +16,10 @@ from meterstream.streams.core import Entry, PartitionState, Policy, Step, apply_
 from meterstream.streams.journal import Appended, NotJoined, OutcomeUnknown
 from meterstream.streams.journal.restore import Restored
 from meterstream.streams.metrics import MeterMetrics
+from meterstream.streams.ports import Restorer, Shared
 from meterstream.streams.settings import MeterSettings
 from meterstream.streams.transport import RecordBatch, Records
-from meterstream.streams.worker import PartitionWorker, Restorer, Shared
+from meterstream.streams.worker import PartitionWorker
 
 POLICY = Policy(partitions=1)
 WAIT_S = 20.0

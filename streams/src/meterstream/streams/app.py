@@ -16,6 +16,8 @@ from faust.types import TP
 from meterstream.schemas import topics as names
 
 from . import logs
+from .journal import NotJoined
+from .journal.genesis import Ledger
 from .kafka import Broker, BrokerUnavailable, TopicMissing
 from .meter import Meter, TopicsMisset, look_up_topics, policy_of
 from .settings import MeterSettings, SettingsInvalid, load
@@ -156,8 +158,11 @@ def run(settings: MeterSettings) -> int:
     return 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run `meterstream meter`; return the exit status: 0 ended, 1 failed, 2 cannot start."""
+def main(argv: Sequence[str] | None = None, ledger: Ledger | None = None) -> int:
+    """Run `meterstream meter`; return the exit status: 0 ended, 1 failed, 2 cannot start.
+
+    `ledger` tells `--new-generation` where ClickHouse has counted up to, where no snapshot is left.
+    """
     parser = argparse.ArgumentParser("meterstream meter", description="Meter the events topic.")
     parser.add_argument(
         "--new-generation",
@@ -175,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             asyncio.run(
                 begin_where_needed(
-                    broker, settings, topics, policy_of(settings, partitions), partitions
+                    broker, settings, topics, policy_of(settings, partitions), partitions, ledger
                 )
             )
         return run(settings)
@@ -185,6 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         TopicsMisset,
         BrokerUnavailable,
         PortTaken,
+        NotJoined,
     ) as fault:
         sys.stderr.write(f"meterstream meter: {fault}\n")
         return 2

@@ -193,6 +193,8 @@ class EntryReader:
                         f"{where[0]}-{where[1]}: the log no longer holds offset"
                         f" {positions[where]}: was the topic made again? {error.str()}"
                     )
+                else:
+                    log.warning("%s-%d cannot be read: %s", *where, error.str())
             for where, entries in news.items():
                 self._tell(where, numbers, entries, positions)
             if time.monotonic() - confirmed > CONFIRM_SECONDS and numbers:
@@ -206,13 +208,19 @@ class EntryReader:
         positions: dict[tuple[str, int], int],
     ) -> None:
         while self._commands:
-            topic, partition, number, wanted = self._commands.popleft()
+            topic, partition, number, wanted = self._commands[0]
             where = (topic, partition)
             if numbers.pop(where, None) is not None:
                 consumer.incremental_unassign([TopicPartition(*where)])
             if wanted is None:
+                self._commands.popleft()
                 continue
-            first, _ = log_bounds(consumer, *where)
+            try:
+                first, _ = log_bounds(consumer, *where)
+            except BrokerUnavailable as failure:
+                log.warning("%s; trying again", failure)
+                return
+            self._commands.popleft()
             # Compaction and retention may have taken what lies below: there is nothing to miss.
             position = max(first, wanted)
             consumer.incremental_assign([TopicPartition(*where, position)])

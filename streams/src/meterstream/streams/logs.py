@@ -9,6 +9,16 @@ REPEAT_SECONDS: Final = 30.0
 _NOISY: Final = ("aiokafka", "faust", "mode", "kafka", "asyncio", "venusian")
 
 
+class NoRepeatedCrash(logging.Filter):
+    """Drops Faust's "Crashed" lines: whoever failed has said it before, with its traceback."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether to let the record through."""
+        return "Crashed reason=" not in str(record.msg) and "Thread keepalive" not in str(
+            record.msg
+        )
+
+
 class NotAgain(logging.Filter):
     """Lets the same line of the same place through once in a while, however often it is logged."""
 
@@ -36,6 +46,7 @@ def set_up(level: str = "INFO") -> None:
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # Levels of child loggers do not reach handlers' filters, so the filter sits on the handler.
     not_again = NotAgain()
+    handler.addFilter(NoRepeatedCrash())
     handler.addFilter(lambda r: not r.name.startswith(_NOISY) or not_again.filter(r))
     for name in _NOISY:
         logging.getLogger(name).setLevel("ERROR")

@@ -20,10 +20,11 @@ from .journal.genesis import first_generation
 from .journal.restore import Topics, restore
 from .kafka import Broker, TopicMissing, log_bounds
 from .metrics import MeterMetrics
+from .ports import Restorer, Shared
 from .settings import MeterSettings
 from .snapshotter import Snapshotter
 from .transport import RecordBatch
-from .worker import PartitionWorker, Restorer, Shared
+from .worker import PartitionWorker
 
 log = logging.getLogger("meterstream.meter")
 
@@ -234,6 +235,8 @@ class Meter(Service):
             self._turned = time.monotonic()
             age = self._entries.catalog_age_seconds()
             self.metrics.catalog_age_seconds.set(-1 if age is None else age)
+            for worker in list(self.workers.values()):
+                worker.measure()
             dedup_bytes = sum(worker.dedup_bytes for worker in self.workers.values())
             over = dedup_bytes > self.settings.dedup_bytes
             self.metrics.dedup_over_budget.set(over)

@@ -5,38 +5,30 @@ import contextlib
 import logging
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
-from meterstream.schemas.journal import Kind
-
+from .backlog import Backlog, NotConsecutive
 from .core import (
-    Entry,
     EventBatch,
     PartitionState,
-    Policy,
     Step,
     apply_step,
     begin,
     compute_step,
     idle_step,
 )
-from .entries import EntryReader
-from .journal import JournalWriter, NotJoined, OutcomeUnknown, RecordTooLarge
+from .fitting import Waiting, compute_fitting
+from .gauges import measure_state, measure_step
+from .journal import NotJoined, OutcomeUnknown
 from .journal.reader import Interrupted
-from .journal.restore import Restored
 from .kafka import BrokerUnavailable
-from .metrics import MeterMetrics
-from .settings import MeterSettings
+from .ports import Shared
 from .snapshotter import Snapshotter
-from .transport import RecordBatch, Records
+from .transport import RecordBatch
 
 log = logging.getLogger("meterstream.meter")
 
-QUEUED_BATCHES: Final = 2
-"""A partition that holds this many full batches takes no more for now."""
 MAX_ENTRIES: Final = 2_000
 MAX_BARE_OFFSETS: Final = 1_000_000
 """The most offsets without a record that one step decides: each takes a byte of its verdicts."""
@@ -45,50 +37,6 @@ QUIET_IDLES: Final = 12
 """Idle records come this many times more rarely while no window waits for the clock."""
 STABLE_END_SECONDS: Final = 2.0
 """How old the broker's word on the end of the log may be to call a partition caught up."""
-
-
-class Source(Protocol):
-    """Where a partition's batches come from."""
-
-    async def release(self, partition: int, offset: int) -> int | None:
-        """Deliver batches from `offset` on; return the seek's number, None if it is not ours."""
-
-    def hold(self, partition: int) -> None:
-        """Deliver nothing more."""
-
-    def full(self, partition: int) -> None:
-        """Deliver nothing more for now."""
-
-    def drained(self, partition: int) -> None:
-        """Deliver again."""
-
-    def stable_end(self, partition: int) -> tuple[int, float] | None:
-        """Return the last stable offset and the age of that knowledge in seconds."""
-
-    def done(self, partition: int, position: int) -> None:
-        """Note that the journal holds everything below `position`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Restorer:
-    """What brings a state back or begins one; both block and run in a thread."""
-
-    restore: Callable[[int, PartitionState | None, Callable[[], bool]], Restored]
-    first_generation: Callable[[int], Step]
-    log_start: Callable[[int], tuple[int, int]]
-
-
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """What the workers of all partitions use."""
-
-    settings: MeterSettings
-    policy: Policy
-    source: Source
-    entries: EntryReader
-    writer: JournalWriter
-    restorer: Restorer
-    metrics: MeterMetrics
 
 
 class Superseded(Exception):
@@ -132,9 +80,7 @@ class PartitionWorker:
         self._state: PartitionState | None = None
         self._next_offset = 0
         self._seek: int | None = None
-        self._queue: deque[Records] = deque()
-        self._queued_events = 0
-        self._queued_to = 0
+        self._backlog = Backlog(shared.settings.batch_max_events, shared.settings.batch_max_bytes)
         self._is_full = False
         self._is_lost = False
         self._arrived = asyncio.Event()
@@ -154,13 +100,11 @@ class PartitionWorker:
         records = batch.records
         if not self.assignment.active or batch.seek != self._seek:
             return
-        if records.start != self._queued_to:
+        try:
+            self._backlog.add(records)
+        except NotConsecutive as hole:
             log.error(
-                "partition %d: a batch starts at %d, but offsets up to %d were delivered: reading"
-                " again from the journal's position",
-                self.partition,
-                records.start,
-                self._queued_to,
+                "partition %d: %s: reading again from the journal's position", self.partition, hole
             )
             self._source.hold(self.partition)
             self._seek, self._is_lost = None, True
@@ -169,12 +113,7 @@ class PartitionWorker:
         if records.out_of_range:
             self._source.hold(self.partition)
             self._seek = None
-        self._queue.append(records)
-        self._queued_events += len(records)
-        self._queued_to = records.end
-        if not self._is_full and self._queued_events >= (
-            QUEUED_BATCHES * self._settings.batch_max_events
-        ):
+        if not self._is_full and self._backlog.is_full:
             self._is_full = True
             self._source.full(self.partition)
         self._arrived.set()
@@ -247,7 +186,7 @@ class PartitionWorker:
             restored.seconds,
         )
         self._state = state
-        self._measure(state)
+        self.measure()
 
     async def _work(self) -> None:
         state = self._require_state()
@@ -263,7 +202,7 @@ class PartitionWorker:
             if self._is_lost:
                 await self._begin_at(state.events_position)
                 continue
-            if self._queue and self._queue[0].out_of_range:
+            if self._backlog.is_out_of_range:
                 await self._pass_lost_offsets(state)
                 continue
             step, events = self._next_step(state)
@@ -274,8 +213,7 @@ class PartitionWorker:
 
     async def _begin_at(self, position: int) -> None:
         self._source.hold(self.partition)
-        self._queue.clear()
-        self._queued_events, self._queued_to = 0, position
+        self._backlog.begin(position)
         self._is_full = self._is_lost = False
         # Batches that are under way carry another seek's number until this one is known.
         self._seek = None
@@ -295,14 +233,14 @@ class PartitionWorker:
                 return
             due = self._idle_due_in(state)
             if self._may_compute():
-                if self._queued_events >= self._settings.batch_max_events // 2:
+                if self._backlog.batches >= 0.5:
                     return
                 wait = self._step_begun + linger - time.monotonic()
-                if (self._queue or self._has_entries(state)) and wait <= 0:
+                if (self._backlog or self._has_entries(state)) and wait <= 0:
                     return
                 if due <= 0 and self._is_caught_up(state):
                     return
-                pause = wait if self._queue or self._has_entries(state) else max(due, 0.1)
+                pause = wait if self._backlog or self._has_entries(state) else max(due, 0.1)
             else:
                 pause = 0.1
             with contextlib.suppress(TimeoutError):
@@ -329,7 +267,7 @@ class PartitionWorker:
     def _is_caught_up(self, state: PartitionState) -> bool:
         known = self._source.stable_end(self.partition)
         return (
-            not self._queue
+            not self._backlog
             and known is not None
             and known[1] <= STABLE_END_SECONDS
             and known[0] == state.events_position
@@ -340,81 +278,32 @@ class PartitionWorker:
     def _next_step(self, state: PartitionState) -> tuple[Step | None, int]:
         """Compute what is waiting; return the step, and how many queued events it took."""
         self._step_begun = time.monotonic()
-        batch = self._next_batch()
-        catalog, catalog_to = self._entries.catalog_since(state.catalog_position, MAX_ENTRIES)
-        control, control_to = self._entries.control_since(
-            self.partition, state.control_position, MAX_ENTRIES
+        batch = self._backlog.take()
+        catalog = Waiting(*self._entries.catalog_since(state.catalog_position, MAX_ENTRIES))
+        control = Waiting(
+            *self._entries.control_since(self.partition, state.control_position, MAX_ENTRIES)
         )
-        if batch is None and not catalog and not control:
+        if batch is None and not catalog.entries and not control.entries:
             if self._idle_due_in(state) <= 0 and self._is_caught_up(state):
                 return idle_step(state, _now_us()), 0
             return None, 0
-        while True:
-            step = compute_step(
-                state,
-                batch,
-                catalog=catalog,
-                control=control,
-                catalog_to=catalog_to,
-                control_to=control_to,
-                now_us=_now_us(),
-            )
-            self._metrics.stage_seconds.labels("compute").observe(
-                time.monotonic() - self._step_begun
-            )
-            if len(step.value) <= self._settings.journal_max_bytes:
-                return step, len(batch.offsets) if batch is not None else 0
-            if batch is not None and len(batch.offsets) > 1:
-                batch, rest = batch.halves()
-                self._put_back(rest)
-            elif len(catalog) + len(control) > 1:
-                catalog, catalog_to = _half(catalog, catalog_to)
-                control, control_to = _half(control, control_to)
-            else:
-                raise RecordTooLarge(
-                    f"partition {self.partition}: the decision on a single record at offset"
-                    f" {state.events_position} takes {len(step.value)} bytes, more than"
-                    f" METERSTREAM_JOURNAL_MAX_BYTES ({self._settings.journal_max_bytes})"
-                )
-
-    def _next_batch(self) -> EventBatch | None:
-        """Join queued batches up to the size of one."""
-        if not self._queue:
-            return None
-        settings = self._settings
-        parts = [self._queue.popleft()]
-        events, size = len(parts[0]), parts[0].value_bytes
-        while (
-            self._queue
-            and not self._queue[0].out_of_range
-            and events + len(self._queue[0]) <= settings.batch_max_events
-            and size + self._queue[0].value_bytes <= settings.batch_max_bytes
-        ):
-            events += len(self._queue[0])
-            size += self._queue[0].value_bytes
-            parts.append(self._queue.popleft())
-        if len(parts) == 1:
-            only = parts[0]
-            return EventBatch(only.start, only.end, only.offsets, only.log_times_us, only.values)
-        return EventBatch(
-            parts[0].start,
-            parts[-1].end,
-            [offset for part in parts for offset in part.offsets],
-            [at for part in parts for at in part.log_times_us],
-            [value for part in parts for value in part.values],
+        step, events = compute_fitting(
+            state,
+            batch,
+            catalog,
+            control,
+            backlog=self._backlog,
+            max_bytes=self._settings.journal_max_bytes,
+            now_us=_now_us(),
         )
-
-    def _put_back(self, rest: EventBatch) -> None:
-        size = sum(len(value) for value in rest.values if value is not None)
-        self._queue.appendleft(
-            Records(rest.start, rest.end, rest.offsets, rest.log_times_us, rest.values, size)
-        )
+        self._metrics.stage_seconds.labels("compute").observe(time.monotonic() - self._step_begun)
+        return step, events
 
     async def _pass_lost_offsets(self, state: PartitionState) -> None:
         """Decide offsets that the log no longer has: unread, and never a gap."""
         self._source.hold(self.partition)
         position = state.events_position
-        start, end = await asyncio.to_thread(self._restorer.log_start, self.partition)
+        start, end = await asyncio.to_thread(self._restorer.event_bounds, self.partition)
         self._check_assignment()
         if not position < start:
             raise Superseded(
@@ -450,13 +339,12 @@ class PartitionWorker:
         # 3. What others may rely on: entries can be forgotten, the group's gauge may move.
         self._entries.taken(self.partition, state.catalog_position, state.control_position)
         self._source.done(self.partition, state.events_position)
-        self._queued_events -= events
-        if self._is_full and self._queued_events <= self._settings.batch_max_events:
+        if self._is_full and self._backlog.has_room:
             self._is_full = False
             self._source.drained(self.partition)
         # 4. Last, what is only for the eye.
-        self._measure_step(step, events)
-        self._measure(state)
+        measure_step(self._metrics, self.partition, step, events)
+        self.measure()
         self._snapshotter.wrote(len(step.value))
 
     async def _append(self, step: Step) -> tuple[int, int]:
@@ -498,50 +386,15 @@ class PartitionWorker:
         self._state = None
         self.is_working = False
         self._seek = None
-        self._queue.clear()
+        self._backlog.begin(0)
         self._source.hold(self.partition)
         self._entries.unregister(self.partition)
 
-    # --- measuring ---
-
-    def _measure_step(self, step: Step, events: int) -> None:
-        metrics, label = self._metrics, self._label
-        metrics.journal_records.labels(label, step.kind.name.lower()).inc()
-        metrics.journal_bytes.labels(label).inc(len(step.value))
-        for verdict, count in step.counts.items():
-            metrics.verdicts.labels(label, verdict).inc(count)
-        for reason, count in step.reasons.items():
-            metrics.rejected.labels(label, reason).inc(count)
-        if step.skewed_log_times:
-            metrics.skewed_log_times.labels(label).inc(step.skewed_log_times)
-            log.error(
-                "partition %d: %d events carry log times far ahead; they do not move the clock."
-                " Check the brokers' clocks",
-                self.partition,
-                step.skewed_log_times,
-            )
-        if step.kind is Kind.STEP:
-            metrics.batch_events.observe(events)
-
-    def _measure(self, state: PartitionState) -> None:
-        metrics, label = self._metrics, self._label
-        known = self._source.stable_end(self.partition)
-        lag = max(0, known[0] - state.events_position) if known is not None else 0
-        behind = time.time() - state.last_event.time_us / 1e6 if lag else 0.0
-        metrics.lag_records.labels(label).set(lag)
-        metrics.lag_seconds.labels(label).set(max(0.0, behind))
-        metrics.events_position.labels(label).set(state.events_position)
-        metrics.clock_seconds.labels(label).set(state.clock_us / 1e6)
-        metrics.live_cells.labels(label).set(state.live_cells)
-        metrics.dedup_ids.labels(label).set(state.dedup_ids)
-        metrics.dedup_bytes.labels(label).set(state.dedup_bytes)
-
-
-def _half(entries: list[Entry], position: int) -> tuple[list[Entry], int]:
-    if len(entries) < 2:
-        return entries, position
-    kept = entries[: len(entries) // 2]
-    return kept, kept[-1].offset + 1
+    def measure(self) -> None:
+        """Bring the gauges up to date, also while nothing is written."""
+        if self._state is not None:
+            known = self._source.stable_end(self.partition)
+            measure_state(self._metrics, self._state, known)
 
 
 def _now_us() -> int:

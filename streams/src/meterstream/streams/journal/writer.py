@@ -123,9 +123,16 @@ class JournalWriter:
 
     async def append(self, partition: int, header: bytes, value: bytes) -> Appended:
         """Append one record; see RecordWriter.send for what it raises."""
-        return await self._records.send(
-            self.topic, partition, key=None, value=value, headers=[(HEADER_KEY, header)]
-        )
+        try:
+            return await self._records.send(
+                self.topic, partition, key=None, value=value, headers=[(HEADER_KEY, header)]
+            )
+        except RecordTooLarge:
+            raise RecordTooLarge(
+                f"{self.topic}-{partition} refuses a record of {len(value)} bytes: raise the"
+                " topic's max.message.bytes, as `meterstream topics` does, or lower"
+                " METERSTREAM_JOURNAL_MAX_BYTES"
+            ) from None
 
 
 def _settle(future: "asyncio.Future[Appended]", outcome: Appended | Exception) -> None:

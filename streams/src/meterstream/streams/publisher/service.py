@@ -19,6 +19,7 @@ from .slot import Slot, SlotBroken, SlotLost
 log = logging.getLogger("meterstream.publisher")
 
 RETRY_SECONDS: Final = 1.0
+TURN_SECONDS: Final = 5.0
 SILENT_SECONDS: Final = 120.0
 """A loop that did not turn for this long is not healthy."""
 
@@ -95,10 +96,12 @@ class Publisher:
         self._slots.clear()
 
     def _open_slots(self) -> None:
-        now = time.monotonic()
+        begun = now = time.monotonic()
         for partition in sorted(self._assigned - set(self._slots) - set(self._broken)):
             if self._retry_at.get(partition, 0.0) > now:
                 continue
+            if time.monotonic() - begun > TURN_SECONDS:
+                return  # the group must hear of us
             try:
                 slot = Slot(
                     partition,

@@ -20,7 +20,7 @@ log = logging.getLogger("meterstream.publisher")
 
 TRANSACTION_MS: Final = 10_000
 """After this long the broker ends a transaction whose publisher died; until then readers wait."""
-CALL_SECONDS: Final = 30.0
+CALL_SECONDS: Final = 15.0
 POSITION_SECONDS: Final = 2.0
 """How often the position is committed where there is nothing to publish."""
 
@@ -76,6 +76,7 @@ class Slot:
         except KafkaException as failure:
             raise SlotLost(str(failure.args[0].str())) from None
         self._chain = Chain(self._committed())
+        self._start = self._first_offset() if self._chain.link is None else 0
         self._committed_at = time.monotonic()
         self._committed_link = self._chain.link
 
@@ -83,9 +84,7 @@ class Slot:
     def next_offset(self) -> int:
         """The journal offset to read on from."""
         link = self._chain.link
-        if link is not None:
-            return link.next_offset
-        return self._first_offset()
+        return link.next_offset if link is not None else self._start
 
     def _first_offset(self) -> int:
         reader = self._broker.consumer()
