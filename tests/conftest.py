@@ -1,5 +1,6 @@
 """What all tests share: a real broker, a real ClickHouse, and a place of one's own on them."""
 
+import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 from clickhouse_connect.driver.client import Client
 from confluent_kafka.admin import AdminClient
+from hypothesis import HealthCheck, settings
 from tests.support import stack
 
 _PURE = ("unit", "property", "contract")
@@ -14,6 +16,14 @@ _STACK_FIXTURES = frozenset(
     {"kafka", "clickhouse", "prefix", "database", "ch_client", "own_kafka", "own_clickhouse"}
 )
 _ADMIN_TIMEOUT_S = 30
+
+# A busy machine is slow, and that is no failure of what is tested.
+settings.register_profile(
+    "meterstream",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "meterstream"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

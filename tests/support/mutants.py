@@ -145,9 +145,13 @@ def _quick_hypothesis() -> None:
     from hypothesis import Phase, settings
 
     settings.register_profile(
-        "mutants", phases=[Phase.explicit, Phase.generate], derandomize=True, database=None
+        "mutants",
+        phases=[Phase.explicit, Phase.generate],
+        derandomize=True,
+        database=None,
+        deadline=None,
     )
-    settings.load_profile("mutants")
+    os.environ["HYPOTHESIS_PROFILE"] = "mutants"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
