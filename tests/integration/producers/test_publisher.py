@@ -164,6 +164,60 @@ def test_a_topic_that_is_made_later_gets_all_events(
     assert list(dict.fromkeys(numbers)) == list(range(100))
 
 
+def test_what_was_not_foreseen_costs_nothing(
+    kafka: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sender that trips over a bug, and a client that does not answer, are told and go on."""
+    topic = create_events_topic(kafka, prefix)
+    told: list[Exception] = []
+    with Publisher(
+        make_settings(tmp_path, kafka, topic_prefix=prefix), on_error=told.append
+    ) as publisher:
+        publisher.publish(run_event(0)).wait(TIMEOUT_S)
+        sender = publisher._engine.sender
+
+        def trip() -> None:
+            monkeypatch.undo()
+            raise ZeroDivisionError("a bug")
+
+        monkeypatch.setattr(sender, "_settle", trip)
+        for number in range(1, 100):
+            publisher.publish(run_event(number))
+        publisher.flush(TIMEOUT_S)
+        assert any("a bug" in str(error) for error in told)
+        silent = sender.producer
+        sender.producer = _SilentClient()  # type: ignore[assignment]
+        for number in range(100, 200):
+            publisher.publish(run_event(number))
+        eventually(lambda: sender._in_flight, TIMEOUT_S, "events are handed to the silent client")
+        sender._fatal = True
+        publisher.flush(TIMEOUT_S)
+        del silent
+    numbers = [
+        json.loads(value)["data"]["input_tokens"] for _, _, value in read_topic(kafka, topic)
+    ]
+    assert list(dict.fromkeys(numbers)) == list(range(200))
+
+
+class _SilentClient:
+    """Stands in for a Kafka client that takes everything and never answers again."""
+
+    def produce(self, *_: object, **__: object) -> None:
+        """Take the message and forget it."""
+
+    def poll(self, timeout_s: float) -> int:
+        """Answer nothing."""
+        threading.Event().wait(min(timeout_s, 0.01))
+        return 0
+
+    def purge(self) -> None:
+        """Give nothing back."""
+
+    def flush(self, _timeout_s: float) -> int:
+        """Leave one message where it is."""
+        return 1
+
+
 def test_threads_share_a_publisher(kafka: str, prefix: str, tmp_path: Path) -> None:
     """Eight threads publish at once, and each one's events arrive in its order."""
     topic = create_events_topic(kafka, prefix)

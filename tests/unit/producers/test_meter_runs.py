@@ -242,7 +242,12 @@ def test_a_publisher_that_refuses_does_not_break_the_request(
         with pytest.raises(ZeroDivisionError), meter.run(**ABOUT):
             raise ZeroDivisionError
     assert [type(error) for error in told] == [QueueFull] * 4
-    assert registry.get_sample_value("meterstream_meter_errors_total", {"kind": "QueueFull"}) == 4
+    assert (
+        registry.get_sample_value(
+            "meterstream_producer_metering_errors_total", {"kind": "QueueFull"}
+        )
+        == 4
+    )
     assert len(caplog.records) == 1
     publisher.fail_with(None)
     with meter.run(**ABOUT):

@@ -26,6 +26,7 @@ from meterstream.producers import (
     PublisherClosed,
     SpoolFull,
     SpoolTooOld,
+    SpoolUnusable,
 )
 from meterstream.producers.problems import Problems
 from meterstream.producers.spool.record import MAGIC, unpack
@@ -267,6 +268,29 @@ def test_a_queued_event_that_the_disk_refuses_is_told(
         assert _sample(registry, "failed_total", reason="SpoolFailed") == 1
         (tmp_path / "away").rename(directory)
         publisher.close()
+
+
+def test_damage_in_the_spool_is_told_and_counted(tmp_path: Path) -> None:
+    """Events that a broken disk took are reported with their number; the others are kept."""
+    registry = CollectorRegistry()
+    told: list[Exception] = []
+    with absent_broker() as nowhere:
+        settings = make_settings(tmp_path, nowhere, spool_max_bytes=1 << 20)
+        with Publisher(settings) as publisher:
+            for number in range(200):
+                publisher.publish(run_event(number, input="x" * 1000))
+        damaged = sorted(tmp_path.rglob("*.segment"))[1]
+        data = bytearray(damaged.read_bytes())
+        data[100] ^= 1
+        damaged.write_bytes(data)
+        with Publisher(settings, registry=registry, on_error=told.append) as publisher:
+            eventually(
+                lambda: any(isinstance(error, SpoolUnusable) for error in told), 30, "it is told"
+            )
+            lost = _sample(registry, "failed_total", reason="SpoolUnusable")
+            assert lost is not None
+            assert lost > 10
+            assert publisher.remaining == 200 - lost
 
 
 _FORK = """

@@ -225,13 +225,17 @@ def test_a_refused_write_takes_all_or_nothing(tmp_path: Path, sync: bool) -> Non
     assert _read_all(_open_log(tmp_path)) == ["a", "e"]
 
 
-def test_a_segment_that_cannot_be_begun_takes_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("room", [0, 2, 8, 20])
+def test_a_segment_that_cannot_be_begun_takes_nothing(tmp_path: Path, room: int) -> None:
     """Where not even a new file can be written, nothing is accepted, and later it is."""
     log = _open_log(tmp_path)
-    with file_size_limit(2), pytest.raises(SpoolFailed):
+    with file_size_limit(room), pytest.raises(SpoolFailed):
         _append(log, "a")
+    assert log.size_bytes == 0
     _append(log, "b")
     assert _read_all(log) == ["b"]
+    _kill(log)
+    assert _read_all(_open_log(tmp_path)) == ["b"]
 
 
 def test_a_refused_event_is_kept_aside(tmp_path: Path) -> None:

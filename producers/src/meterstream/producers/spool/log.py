@@ -220,25 +220,19 @@ class SpoolLog:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
-        number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _PRIVATE)
-        try:
-            os.write(number, MAGIC)
-            if self._sync:
-                sync_directory(self.directory)
-        except OSError:
-            os.close(number)
-            path.unlink(missing_ok=True)
-            raise
-        self._file = number
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _PRIVATE)
+        if self._sync:
+            sync_directory(self.directory)
         with self._lock:
-            if self._segments and self._segments[-1].path == path:
-                self._bytes -= self._segments.pop().end  # its write failed before any record
-            self._segments.append(Segment(path, self.next_seq, len(MAGIC)))
-            self._bytes += len(MAGIC)
+            # If the first write to a segment failed, it is begun again under the same number.
+            if not self._segments or self._segments[-1].first != self.next_seq:
+                self._segments.append(Segment(path, self.next_seq, 0))
 
     def _write(self, data: bytes) -> None:
         segment = self._segments[-1]
         start = segment.end
+        if start == 0:
+            data = MAGIC + data
         view = memoryview(data)
         try:
             while view:
