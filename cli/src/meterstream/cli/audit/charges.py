@@ -56,11 +56,20 @@ class ChargeCheck:
             self._report(row.key["event_offset"], source, str(row), findings)
         findings.more(self.table, difference.count - len(difference.rows))
 
-    def finish(self, tables: Tables, findings: Findings) -> None:
-        """Report the rows at event times where the journal has no charge of their offsets."""
+    def finish(self, tables: Tables, first: int, last: int, findings: Findings) -> None:
+        """Report the rows that no block could find.
+
+        They stand at event times where the journal has no charge of their offsets, or at other
+        offsets, although they claim to be of the records from `first` to `last`.
+        """
         if not self._spans:
             return
         whole = Span(self._spans[0].start, self._spans[-1].end)
+        elsewhere = tables.charges_elsewhere(
+            self.table, self._segment, whole, (first, last), SHOWN + 1
+        )
+        for offset in elsewhere["event_offset"].to_list():
+            self._report(offset, elsewhere, "the row does not follow from the journal", findings)
         if tables.charge_total(self.table, self._segment, whole) == self._found:
             return
         for span in self._spans:

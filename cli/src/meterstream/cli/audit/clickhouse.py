@@ -114,8 +114,8 @@ class ClickHouseTables:
                 "SELECT journal_offset, journal_prev, toString(kind) AS kind,"  # noqa: S608
                 f" events_from, events_to, {classes},"
                 " arrayStringConcat(arraySort(arrayMap((reason, count) ->"
-                " concat(reason, '=', toString(count)),"
-                " mapKeys(rejected_reasons), mapValues(rejected_reasons))), ' ') AS rejected_reasons,"
+                " concat(reason, '=', toString(count)), mapKeys(rejected_reasons),"
+                " mapValues(rejected_reasons))), ' ') AS rejected_reasons,"
                 " charged_runs, charged_micro, toUnixTimestamp64Micro(clock) AS clock_us,"
                 " toUnixTimestamp64Micro(log_time) AS log_time_us"
                 f" FROM ledger FINAL WHERE {_OF_SEGMENT}"
@@ -125,7 +125,7 @@ class ClickHouseTables:
                 first=first,
                 last=last,
             )
-            .cast(COLUMNS)
+            .cast(pl.Schema(COLUMNS))
             .select(*COLUMNS)
         )
 
@@ -141,6 +141,27 @@ class ClickHouseTables:
             f" WHERE {_CHARGED_WHERE[table]} ORDER BY event_offset",
             **_of(segment),
             **_span(span),
+        )
+
+    def charges_elsewhere(
+        self, table: str, segment: Segment, span: Span, journal: tuple[int, int], limit: int
+    ) -> pl.DataFrame:
+        """Return rows of other event offsets whose version names a journal offset in `journal`.
+
+        Both ends of `journal` are included.
+        """
+        return self._frame(
+            f"SELECT {', '.join(_CHARGED[table])} FROM {table} FINAL"  # noqa: S608
+            f" PREWHERE {_OF_SEGMENT} AND NOT ({_SPAN})"
+            f" WHERE {_CHARGED_WHERE[table]}"
+            " AND bitAnd(version, 281474976710655) >= {first:Int64}"
+            " AND bitAnd(version, 281474976710655) <= {last:Int64}"
+            " ORDER BY event_offset LIMIT {limit:Int64}",
+            **_of(segment),
+            **_span(span),
+            first=max(0, journal[0]),
+            last=journal[1],
+            limit=limit,
         )
 
     def charge_total(self, table: str, segment: Segment, span: Span) -> int:

@@ -39,9 +39,9 @@ class Findings:
     """What could not be or was not asked to be proved, and things worth knowing."""
     _shown: Counter[tuple[str, int]] = field(default_factory=Counter)
 
-    def add(self, finding: Finding, times: int = 1) -> None:
-        """Count a difference, `times` over if more like it are not named one by one."""
-        self.differences[finding.check] += times
+    def add(self, finding: Finding) -> None:
+        """Count a difference, and keep it if there are not many like it yet."""
+        self.differences[finding.check] += 1
         key = (finding.check, finding.partition)
         if self._shown[key] < SHOWN:
             self._shown[key] += 1

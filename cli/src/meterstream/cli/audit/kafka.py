@@ -32,7 +32,6 @@ _CORRUPT: Final = frozenset(
         KafkaError._FAIL,
         KafkaError.INVALID_MSG,
         KafkaError.INVALID_MSG_SIZE,
-        KafkaError._AUTO_OFFSET_RESET,
     }
 )
 
@@ -69,6 +68,14 @@ class Broker:
         consumer = self.consumer()
         try:
             return [self._bounds(consumer, topic, number) for number in range(partitions)]
+        finally:
+            consumer.close()
+
+    def bounds_of(self, topic: str, partition: int) -> Bounds:
+        """Return the bounds of one partition's log."""
+        consumer = self.consumer()
+        try:
+            return self._bounds(consumer, topic, partition)
         finally:
             consumer.close()
 
@@ -127,6 +134,10 @@ class _Reader:
             raise self._broker.unreachable("no answer")
         return messages
 
+    def assign(self, place: At) -> None:
+        """Read on at another place; what was fetched before is dropped."""
+        self._consumer.assign([place])
+
     def close(self) -> None:
         """Leave the broker."""
         self._consumer.close()
@@ -136,50 +147,69 @@ class JournalLog:
     """One journal partition from an offset on."""
 
     def __init__(self, broker: Broker, topic: str, partition: int, start: int) -> None:
+        self._broker = broker
+        self._topic = topic
+        self._partition = partition
         self._reader = _Reader(broker, [At(topic, partition, start)])
         self._queue: deque[Raw | Corrupt] = deque()
         self._position = start
+        """The next offset to put into the queue."""
         self._at_end = False
 
     def next(self) -> Raw | Corrupt | End:
         """Return what comes next; End if nothing does for now."""
         while not self._queue:
-            messages = self._reader.poll(may_be_silent=self._at_end)
-            for message in messages:
-                self._take(message)
+            for message in self._reader.poll(may_be_silent=self._at_end):
+                if not self._take(message):
+                    break
             if self._at_end and not self._queue:
                 return End(self._position)
-        found = self._queue.popleft()
-        self._position = found.offset + 1
-        return found
+        return self._queue.popleft()
 
     def close(self) -> None:
         """Leave the broker."""
         self._reader.close()
 
-    def _take(self, message: Message) -> None:
+    def _take(self, message: Message) -> bool:
+        """Put a message into the queue; False if what follows it cannot be relied on."""
         error, offset = message.error(), message.offset()
         if error is None:
-            self._at_end = False
-            headers = dict(message.headers() or ())
-            header = headers.get(HEADER_KEY)
             assert offset is not None, "a record has an offset"
-            self._queue.append(
-                Raw(
-                    offset,
-                    int(message.timestamp()[1]) * 1000,
-                    header if isinstance(header, bytes) else None,
-                    message.value() or b"",
-                )
-            )
-        elif _is_end(error):
-            self._at_end = True
-            if not self._queue and offset is not None:
-                self._position = max(self._position, offset)
-        elif error.code() in _CORRUPT:
+            header = dict(message.headers() or ()).get(HEADER_KEY)
+            raw_header = header if isinstance(header, bytes) else None
+            time_us = int(message.timestamp()[1]) * 1000
+            self._queue.append(Raw(offset, time_us, raw_header, message.value() or b""))
+            self._position = offset + 1
             self._at_end = False
-            at = offset if offset is not None and offset >= 0 else self._position
-            self._queue.append(Corrupt(at, error.str()))
+            return True
+        if _is_end(error):
+            self._position = max(self._position, offset or 0)
+            self._at_end = True
+            return True
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+            self._find_back()
+            return False
+        if error.code() in _CORRUPT:
+            self._skip_to(self._position + 1, error.str())
+            return False
+        return True
+
+    def _find_back(self) -> None:
+        """Go on at the log's beginning if retention took what was to be read, else at its end."""
+        bounds = self._broker.bounds_of(self._topic, self._partition)
+        if self._position < bounds.start:
+            self._skip_to(bounds.start, "retention removed it while the audit was reading")
+        else:
+            self._position = bounds.end
+            self._at_end = True
+            self._reader.assign(At(self._topic, self._partition, bounds.end))
+
+    def _skip_to(self, position: int, reason: str) -> None:
+        # The client does not get past a broken batch by itself, and does not know where it ends.
+        self._queue.append(Corrupt(self._position, reason))
+        self._position = position
+        self._at_end = False
+        self._reader.assign(At(self._topic, self._partition, position))
 
 
 class DeadLetterLog:
@@ -232,7 +262,9 @@ class DeadLetterLog:
 
 
 def _is_answer(error: KafkaError | None) -> bool:
-    return error is None or error.code() in _CORRUPT or _is_end(error)
+    if error is None or _is_end(error):
+        return True
+    return error.code() in _CORRUPT or error.code() == KafkaError._AUTO_OFFSET_RESET
 
 
 def _is_end(error: KafkaError) -> bool:

@@ -137,7 +137,7 @@ class PartitionAudit:
             )
         for segment, kept in self._segments.items():
             for check in kept.charges.values():
-                check.finish(self._tables, self._findings)
+                check.finish(self._tables, kept.as_of.first, kept.last, self._findings)
             if not kept.from_genesis:
                 self._check_before(segment, kept)
         if self._feeds[CELLS].reached and not follower.breaks:
@@ -235,8 +235,9 @@ class PartitionAudit:
             if position is None:
                 # The first generation begins where the log began, which may be gone by now.
                 is_first = kept.from_genesis and segment.generation == 1
-                position = min(kept.events_from, place.events.start)
-                position = position if is_first else kept.events_from
+                position = kept.events_from
+                if is_first:
+                    position = min(position, place.events.start)
                 totals.start = position
             self._report_seam(position, kept.events_from, segment)
             position = totals.end = kept.events_to
@@ -255,8 +256,7 @@ class PartitionAudit:
                     f" {behind:,} events behind after {self._patience.timeout_s:.0f} s"
                     if not follower.breaks
                     else "no record that can be trusted decides them",
-                ),
-                behind,
+                )
             )
 
     def _report_seam(self, before: int, start: int, segment: Segment) -> None:
@@ -270,8 +270,7 @@ class PartitionAudit:
             Finding(
                 CHAIN, place.topic, place.partition, f"events {first} to {last}",
                 f"{text}: {segment} begins at {start}",
-            ),
-            last - first,
+            )
         )  # fmt: skip
 
     def _check_before(self, segment: Segment, kept: _Segment) -> None:

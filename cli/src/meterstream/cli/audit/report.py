@@ -109,6 +109,6 @@ def _verdict(outcome: Outcome) -> str:
     if outcome.holds:
         return f"audit: all {offered:,} offered offsets are accounted for, difference 0"
     return (
-        f"audit: {outcome.findings.total:,} differences, {outcome.difference:,} of {offered:,}"
+        f"audit: FAILED, {outcome.findings.total:,} found, {outcome.difference:,} of {offered:,}"
         " offered offsets are not accounted for; docs/audit.md says what to do"
     )

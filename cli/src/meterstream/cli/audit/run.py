@@ -171,8 +171,7 @@ def _check_strangers(tables: Tables, findings: Findings) -> None:
                     row["partition"],
                     f"events topic {row['topic']}, generation {row['generation']}",
                     f"{row['rows']:,} rows do not follow from any journal",
-                ),
-                row["rows"],
+                )
             )
     refused = tables.refused_rows()
     if refused:

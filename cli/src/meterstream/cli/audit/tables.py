@@ -58,6 +58,15 @@ class Tables(Protocol):
         """
         ...
 
+    def charges_elsewhere(
+        self, table: str, segment: Segment, span: Span, journal: tuple[int, int], limit: int
+    ) -> pl.DataFrame:
+        """Return rows of other event offsets whose version names a journal offset in `journal`.
+
+        Both ends of `journal` are included.
+        """
+        ...
+
     def charge_total(self, table: str, segment: Segment, span: Span) -> int:
         """Return how many rows `charges` would return, whatever their event times."""
         ...

@@ -105,8 +105,10 @@ class Usage:
             live = self._load(from_s, until_s)
             findings.add_all(self._unexplained(self._changes(live.on_time, as_of)))
             self._check_minutes(live, found, as_of, kept_after_s, findings)
-            self._check_quarters(live, tables, as_of, watermark, (from_s, until_s), old, findings)
-        self._check_days(tables, as_of, watermark, old, findings)
+            quarters = tables.cells("usage_quarters", self.segment, from_s, until_s)
+            read_to(_highest(quarters))
+            self._check_quarters(live, quarters, as_of, watermark, (from_s, until_s), old, findings)
+        self._check_days(tables, as_of, watermark, old, read_to, findings)
 
     def _load(self, from_s: int, until_s: int) -> _Live:
         rows = self._minutes.load(from_s, until_s)
@@ -170,7 +172,7 @@ class Usage:
     def _check_quarters(
         self,
         live: _Live,
-        tables: Tables,
+        found: pl.DataFrame,
         as_of: AsOf,
         watermark: Watermark,
         window: tuple[int, int],
@@ -178,11 +180,10 @@ class Usage:
         findings: Findings,
     ) -> None:
         closed = last_of_each(live.on_time).filter(pl.col("window_start") < watermark.quarter_s)
-        quarters = fold(closed, QUARTER_S).filter(~pl.col("window_start").is_in(old))
+        quarters = fold(closed, QUARTER_S).filter(~pl.col("window_start").is_in(old.implode()))
         self._closed_quarters.add(quarters)
         late = self._late_quarters.load(*window)
-        self._check_late(live.late, late, QUARTER_S, "late_quarters", findings)
-        found = tables.cells("usage_quarters", self.segment, *window)
+        self._check_late(live.late, late, QUARTER_S, as_of, findings)
         self._check_coarse(
             "usage_quarters", quarters, late, found, as_of, (watermark.quarter_s, watermark), old,
             findings,
@@ -194,6 +195,7 @@ class Usage:
         as_of: AsOf,
         watermark: Watermark,
         old: pl.Series,
+        read_to: Callable[[int], None],
         findings: Findings,
     ) -> None:
         old_days = old // DAY_S * DAY_S
@@ -201,12 +203,14 @@ class Usage:
         for window in _covering(sorted((start, start + DAY_S) for start in whole)):
             quarters = self._closed_quarters.load(*window)
             days = fold(_NO_CELLS if quarters is None else quarters, DAY_S).filter(
-                (pl.col("window_start") < watermark.day_s) & ~pl.col("window_start").is_in(old_days)
+                (pl.col("window_start") < watermark.day_s)
+                & ~pl.col("window_start").is_in(old_days.implode())
             )
+            found = tables.cells("usage_days", self.segment, *window)
+            read_to(_highest(found))
             late = self._late_days.load(*window)
             late_quarters = self._late_quarters.load(*window)
-            self._check_late(late_quarters, late, DAY_S, "late_days", findings)
-            found = tables.cells("usage_days", self.segment, *window)
+            self._check_late(late_quarters, late, DAY_S, as_of, findings)
             self._check_coarse(
                 "usage_days", days, late, found, as_of, (watermark.day_s, watermark), old_days,
                 findings,
@@ -226,8 +230,9 @@ class Usage:
         columns = [*IDENTITY, *VALUES]
         must = on_time.select(columns)
         if late is not None:
-            in_scope = late.filter(pl.col("journal_offset") <= as_of.last)
-            must = pl.concat([must, in_scope.select(columns)])
+            in_scope = pl.col("journal_offset") <= as_of.last
+            newer = late.filter(~in_scope).join(found, on=IDENTITY, how="semi")
+            must = pl.concat([must, late.filter(in_scope).select(columns), newer.select(columns)])
         until_s, watermark = closed
         is_late = pl.col("late") >= 0
         written_ahead = (
@@ -237,9 +242,8 @@ class Usage:
         )
         in_scope_found = found.filter(
             (pl.col("journal_offset") >= as_of.first)
-            & ~(is_late & (pl.col("late") > as_of.last))
             & ~written_ahead
-            & (is_late | ~pl.col("window_start").is_in(old))
+            & (is_late | ~pl.col("window_start").is_in(old.implode()))
         )
         self._report(table, must, in_scope_found, [], findings)
 
@@ -248,16 +252,17 @@ class Usage:
         fine: pl.DataFrame | None,
         coarse: pl.DataFrame | None,
         width_s: int,
-        section: str,
+        as_of: AsOf,
         findings: Findings,
     ) -> None:
         """Late rows of one grain are those of the finer one, folded within their record."""
         if coarse is None and (fine is None or not len(fine)):
             return
-        expected = fold(_NO_CELLS if fine is None else fine, width_s)
-        difference = compare(
-            expected, _NO_CELLS if coarse is None else coarse, IDENTITY, VALUES, limit=SHOWN
-        )
+        section = "late_days" if width_s == DAY_S else "late_quarters"
+        in_scope = pl.col("late") <= as_of.last
+        expected = fold((_NO_CELLS if fine is None else fine).filter(in_scope), width_s)
+        stated = (_NO_CELLS if coarse is None else coarse).filter(in_scope)
+        difference = compare(expected, stated, IDENTITY, VALUES, limit=SHOWN)
         for row in difference.rows:
             findings.add(
                 self._chain_finding(

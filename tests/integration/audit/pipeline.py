@@ -1,0 +1,234 @@
+"""A pipeline whose meter is the core alone: real topics, a real sink, a real publisher.
+
+The core is given log times of its choice, so that quarters and days close within a test.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from clickhouse_connect.driver.client import Client
+from confluent_kafka import Message, Producer
+from tests.support.core_runner import batches
+from tests.support.model import Record
+from tests.support.stack import ClickHouseAddress
+
+from meterstream.cli.audit.kafka import Broker
+from meterstream.cli.topic_admin import TopicAdmin
+from meterstream.schemas.journal import HEADER_KEY
+from meterstream.sinks.migrate import migrate
+from meterstream.sinks.service import Service
+from meterstream.sinks.settings import load_settings
+from meterstream.streams.core import (
+    Entry,
+    PartitionState,
+    Policy,
+    Step,
+    apply_step,
+    begin,
+    compute_step,
+    genesis_step,
+    idle_step,
+)
+from meterstream.streams.publisher import Publisher
+from meterstream.streams.settings import PublisherSettings
+
+
+@dataclass
+class Meter:
+    """The core as the meter of one partition, writing to a real journal."""
+
+    pipeline: "Pipeline"
+    partition: int
+    policy: Policy
+    state: PartitionState = field(init=False)
+    stale: Step = field(init=False)
+    """A record that was right some steps ago: written once more it is void."""
+
+    def __post_init__(self) -> None:
+        """Begin the first generation."""
+        self.begin(generation=1)
+
+    def begin(self, generation: int, events_from: int = 0, clock_us: int = 0) -> None:
+        """Write a genesis record."""
+        step = genesis_step(
+            generation=generation,
+            events_topic_id=self.pipeline.events_id,
+            journal_topic_id=self.pipeline.journal_id,
+            events_from=events_from,
+            clock_us=clock_us,
+        )
+        offset, time_us = self.pipeline.write_journal(self.partition, step)
+        self.state = begin(self.policy, self.partition, offset, time_us, step)
+        self.stale = idle_step(self.state, time_us)
+
+    def count(
+        self,
+        records: Sequence[Record],
+        *,
+        parts: int = 8,
+        cards: Sequence[bytes] = (),
+        published: bool = False,
+    ) -> None:
+        """Publish records, which have no gaps between them, and count them in several steps."""
+        if not published:
+            self.pipeline.publish(self.partition, records)
+        borders = range(0, len(records), max(1, len(records) // parts))
+        entries = [Entry(number, 0, None, card) for number, card in enumerate(cards)]
+        for batch in batches(records, borders, start=self.state.events_position):
+            now_us = max(batch.log_times_us, default=0)
+            self.write(
+                compute_step(
+                    self.state,
+                    batch,
+                    catalog=entries,
+                    catalog_to=len(entries) or None,
+                    now_us=now_us,
+                )
+            )
+            entries = []
+
+    def idle(self, now_us: int) -> None:
+        """Write an idle record; the broker's clock decides."""
+        self.write(idle_step(self.state, now_us))
+
+    def write(self, step: Step) -> None:
+        """Write a step and take it in."""
+        offset, time_us = self.pipeline.write_journal(self.partition, step)
+        apply_step(self.state, step, offset, time_us)
+
+
+class Pipeline:
+    """Topics under a prefix and tables in a database, with the services that are asked for."""
+
+    def __init__(
+        self,
+        bootstrap: str,
+        prefix: str,
+        address: ClickHouseAddress,
+        database: str,
+        partitions: int,
+    ) -> None:
+        self.bootstrap = bootstrap
+        self.prefix = prefix
+        self.address = address
+        self.database = database
+        self.partitions = partitions
+        admin = TopicAdmin({"bootstrap.servers": bootstrap}, prefix)
+        admin.create(["events", "journal", "dlq", "control", "catalog"], partitions)
+        broker = Broker({"bootstrap.servers": bootstrap})
+        self.events_id: UUID = broker.topic(f"{prefix}events")[0]
+        self.journal_id: UUID = broker.topic(f"{prefix}journal")[0]
+        self.client: Client = address.client()
+        migrate(self.client, database)
+        self._producer = Producer(
+            {
+                "bootstrap.servers": bootstrap,
+                "acks": "all",
+                "linger.ms": 1,
+                "message.max.bytes": 16 * 1024 * 1024,
+            }
+        )
+
+    def meter(self, partition: int) -> Meter:
+        """Return a new meter of a partition."""
+        return Meter(self, partition, Policy(self.partitions))
+
+    def publish(self, partition: int, records: Sequence[Record]) -> None:
+        """Write events; they land at the offsets that the records name."""
+        landed: list[int | None] = []
+
+        def delivered(error: object, message: Message) -> None:
+            assert error is None, error
+            landed.append(message.offset())
+
+        for record in records:
+            self._producer.produce(
+                f"{self.prefix}events",
+                value=record.value,
+                partition=partition,
+                on_delivery=delivered,
+            )
+            self._producer.poll(0)
+        assert self._producer.flush(60) == 0
+        assert landed == [record.offset for record in records]
+
+    def write_journal(self, partition: int, step: Step) -> tuple[int, int]:
+        """Write a journal record; return its offset and log time."""
+        landed: list[Message] = []
+        self._producer.produce(
+            f"{self.prefix}journal",
+            value=step.value,
+            partition=partition,
+            headers=[(HEADER_KEY, step.header.pack())],
+            on_delivery=lambda error, message: landed.append(message),
+        )
+        assert self._producer.flush(60) == 0
+        offset = landed[0].offset()
+        assert offset is not None
+        assert landed[0].error() is None
+        return offset, landed[0].timestamp()[1] * 1000
+
+    @contextmanager
+    def services(self, *, publisher: bool = True) -> Iterator[None]:
+        """Run the sink, and the publisher, within the block."""
+        with ExitStack() as stack:
+            service = Service(
+                load_settings(
+                    kafka_bootstrap=self.bootstrap,
+                    topic_prefix=self.prefix,
+                    clickhouse_url=self.address.url,
+                    clickhouse_user=self.address.user,
+                    clickhouse_password=self.address.password,
+                    clickhouse_database=self.database,
+                    sink_flush_ms=50,
+                    sink_idle_flush_ms=50,
+                    sink_feeds="cells,history",
+                )
+            )
+            service.start()
+            stack.callback(service.wait)
+            stack.callback(service.stop)
+            if publisher:
+                stack.enter_context(self._publisher())
+            yield
+
+    @contextmanager
+    def _publisher(self) -> Iterator[None]:
+        settings = PublisherSettings(kafka_bootstrap=self.bootstrap, topic_prefix=self.prefix)
+        stopped = threading.Event()
+        thread = threading.Thread(target=Publisher(settings).run, args=(stopped,))
+        thread.start()
+        try:
+            yield
+        finally:
+            stopped.set()
+            thread.join()
+
+    def environment(self) -> dict[str, str]:
+        """Return what the command needs to find this pipeline."""
+        return {
+            "METERSTREAM_KAFKA_BOOTSTRAP": self.bootstrap,
+            "METERSTREAM_TOPIC_PREFIX": self.prefix,
+            "METERSTREAM_CLICKHOUSE_URL": self.address.url,
+            "METERSTREAM_CLICKHOUSE_USER": self.address.user,
+            "METERSTREAM_CLICKHOUSE_PASSWORD": self.address.password,
+            "METERSTREAM_CLICKHOUSE_DATABASE": self.database,
+        }
+
+    @contextmanager
+    def damaged(self, table: str, *statements: str) -> Iterator[None]:
+        """Change a table within the block, and put it back afterwards."""
+        run = self.client.command
+        run(f"CREATE TABLE whole AS {table}")
+        run(f"INSERT INTO whole SELECT * FROM {table}")
+        try:
+            for statement in statements:
+                run(statement, settings={"mutations_sync": 2})
+            yield
+        finally:
+            run(f"TRUNCATE TABLE {table}")
+            run(f"INSERT INTO {table} SELECT * FROM whole")
+            run("DROP TABLE whole SYNC")
