@@ -1,0 +1,129 @@
+"""Rows of the history from events, without a broker."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from tests.support.journal import TODAY_US, Writer, cell
+
+from meterstream.schemas.verdicts import Verdict
+from meterstream.sinks.record import Decoded, decode
+from meterstream.sinks.run_events import Event, read_event
+from meterstream.sinks.run_rows import counted_offsets, make_history
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+def event(**data: object) -> Event:
+    """Return a completed run at noon that began two seconds before."""
+    told = {
+        "id": "e-1",
+        "source": "/apps/chat",
+        "type": data.pop("type", "meterstream.run.completed.v1"),
+        "time": data.pop("time", "2026-11-22T12:00:00Z"),
+        "data": {"team_id": "t", "run_id": "r", "started_at": "2026-11-22T11:59:58Z", **data},
+    }
+    found = read_event(json.dumps(told).encode())
+    assert found is not None
+    return found
+
+
+def step(count: int = 1, verdicts: list[Verdict] | None = None) -> Decoded:
+    """Return a decoded step that counted `count` runs, charged by their offset."""
+    writer = Writer()
+    writer.genesis(TODAY_US)
+    charges = [{"event_offset": at, "credits_micro": 100 + at, "card": "c"} for at in range(count)]
+    record = writer.step([cell(TODAY_US, model="m-1")], charges=charges, verdicts=verdicts)
+    return decode(record)
+
+
+def test_counted_offsets_are_those_with_that_verdict() -> None:
+    """Duplicates and rejects have no history."""
+    decoded = step(2, [Verdict.DUPLICATE, Verdict.COUNTED, Verdict.TOO_LARGE, Verdict.COUNTED])
+    assert counted_offsets(decoded) == [1, 3]
+
+
+def test_times_that_are_left_out_follow_from_the_others() -> None:
+    """A run ends at its event's time, and its latency is what it took."""
+    table = make_history(step(), {0: event()}).runs
+    assert table is not None
+    (row,) = table.to_pylist()
+    assert row["ended_at"] == NOON
+    assert row["latency_us"] == 2_000_000
+    assert row["credits_micro"] == 100
+
+
+def test_times_that_are_told_are_taken() -> None:
+    """Whatever follows from the others, what the event says is written."""
+    told = event(ended_at="2026-11-22T11:59:59Z", latency_us=7)
+    table = make_history(step(), {0: told}).runs
+    assert table is not None
+    (row,) = table.to_pylist()
+    assert row["ended_at"].second == 59
+    assert row["latency_us"] == 7
+
+
+@pytest.mark.parametrize(
+    "time",
+    ["2026-11-22t12:00:00z", "2026-11-22T13:00:00.0000000000+01:00", "2026-11-22 12:00:00Z"],
+)
+def test_times_are_read_as_the_contract_reads_them(time: str) -> None:
+    """RFC 3339 with small letters, offsets and more digits than microseconds."""
+    table = make_history(step(), {0: event(time=time)}).runs
+    assert table is not None
+    assert table["event_time"].to_pylist() == [NOON]
+
+
+def test_a_started_run_has_no_charge_and_no_end() -> None:
+    """It stands beside the completed ones of its record, with their charges in their places."""
+    started = event(type="meterstream.run.started.v1")
+    decoded = step(2, [Verdict.COUNTED] * 3)
+    history = make_history(decoded, {0: event(), 1: event(), 2: started})
+    assert history.runs is not None
+    assert history.missing == 0
+    rows = history.runs.select(["event_type", "credits_micro", "card", "ended_at"]).to_pylist()
+    assert [tuple(row.values())[:3] for row in rows] == [
+        ("completed", 100, "c"),
+        ("completed", 101, "c"),
+        ("started", 0, ""),
+    ]
+    assert rows[2]["ended_at"] is None
+
+
+def test_a_run_without_its_event_is_made_from_its_charge() -> None:
+    """The cell's key and the charge are known, and that is said."""
+    history = make_history(step(2), {1: event()})
+    assert history.runs is not None
+    assert history.missing == 1
+    rows = {row["event_offset"]: row for row in history.runs.to_pylist()}
+    assert rows[0]["event_missing"] == 1
+    assert rows[0]["model"] == "m-1"
+    assert rows[0]["credits_micro"] == 100
+    assert rows[0]["latency_us"] is None
+    assert rows[1]["event_missing"] == 0
+
+
+def test_sessions_are_told_once_by_agent_and_day() -> None:
+    """Session events count too, and they are no runs."""
+    beat = event(type="meterstream.session.heartbeat.v1", session_id="s", agent_id="a")
+    run = event(session_id="s", agent_id="a")
+    other = event(session_id="s")
+    decoded = step(2, [Verdict.COUNTED] * 4)
+    history = make_history(decoded, {0: run, 1: other, 2: beat, 3: beat})
+    assert history.agent_sessions is not None
+    found = history.agent_sessions.select(["agent_id", "session_id"]).to_pylist()
+    assert found == [{"agent_id": "", "session_id": "s"}, {"agent_id": "a", "session_id": "s"}]
+
+
+def test_a_record_without_counted_events_has_no_history() -> None:
+    """A genesis, an idle record, a batch of duplicates."""
+    writer = Writer()
+    history = make_history(decode(writer.genesis(TODAY_US)), {})
+    assert history.runs is None
+    assert history.agent_sessions is None
+
+
+@pytest.mark.parametrize("value", [b"", b"{}", b"\xff", b"[1]", b'{"id": 1}'])
+def test_what_is_no_event_is_none(value: bytes) -> None:
+    """A log that was rewritten under the meter's feet does not stop the history."""
+    assert read_event(value) is None
