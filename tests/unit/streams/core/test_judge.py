@@ -4,25 +4,29 @@ import numpy as np
 import pytest
 
 from meterstream.schemas.verdicts import Verdict
-from meterstream.streams.core import Policy
 from meterstream.streams.core.dedup import Dedup, Ids
-from meterstream.streams.core.judge import Judged, judge_identities
+from meterstream.streams.core.judge import (
+    Candidates,
+    Judged,
+    judge_identities,
+    judge_in_order,
+)
 
 HOUR = 3_600_000_000
-POLICY = Policy(1)
+HORIZON = 24 * HOUR
 COUNTED, DUPLICATE, CONFLICT = Verdict.COUNTED, Verdict.DUPLICATE, Verdict.CONFLICT
 TOO_LATE, AHEAD, LARGE = Verdict.TOO_LATE, Verdict.TIME_AHEAD, Verdict.AMOUNT_TOO_LARGE
 
 
-def judge(
-    *events: tuple[tuple[int, int], int, int, int, Verdict], known: Dedup | None = None
-) -> Judged:
-    """Judge events of (identity, content, hour of event time, hour of clock, verdict if new)."""
+Row = tuple[tuple[int, int], int, int, int, Verdict]
+"""Identity, content, hour of event time, hour of the clock, and the verdict if it is new."""
+
+
+def candidates(*events: Row) -> Candidates:
+    """Return events to judge."""
     identity, content, hours, clock_hours, unless = zip(*events, strict=True)
     hi, lo = zip(*identity, strict=True)
-    return judge_identities(
-        known or Dedup(POLICY.horizon_us),
-        POLICY,
+    return Candidates(
         np.array(hi, np.uint64),
         np.array(lo, np.uint64),
         np.array(content, np.uint32),
@@ -32,9 +36,20 @@ def judge(
     )
 
 
+def judge(*events: Row, known: Dedup | None = None) -> Judged:
+    """Judge events at once, and one after the other, which must be the same."""
+    known = known or Dedup(HORIZON)
+    judged = judge_identities(known, HORIZON, candidates(*events))
+    in_order = judge_in_order(known, HORIZON, candidates(*events), lambda _: True)
+    assert in_order.verdicts.tolist() == judged.verdicts.tolist()
+    assert in_order.verdicts.dtype == judged.verdicts.dtype == np.uint8
+    assert in_order.ids.to_bytes() == judged.ids.to_bytes()
+    return judged
+
+
 def dedup(*rows: tuple[tuple[int, int], int, int]) -> Dedup:
     """Return a memory of (identity, content, hour)."""
-    known = Dedup(POLICY.horizon_us)
+    known = Dedup(HORIZON)
     for (hi, lo), content, hour in rows:
         known.add(
             Ids.of(
@@ -148,9 +163,33 @@ def test_an_identity_may_expire_within_a_batch() -> None:
 
 def test_no_events_give_no_verdicts() -> None:
     """An empty batch is judged at once."""
-    judged = judge_identities(
-        Dedup(POLICY.horizon_us),
-        POLICY,
-        *(np.zeros(0, t) for t in ("u8", "u8", "u4", "i8", "i8", "u1")),
-    )
+    none = Candidates(*(np.zeros(0, t) for t in ("u8", "u8", "u4", "i8", "i8", "u1")))
+    judged = judge_identities(Dedup(HORIZON), HORIZON, none)
     assert len(judged.verdicts) == len(judged.ids) == 0
+
+
+def test_what_does_not_fit_is_refused_in_order() -> None:
+    """Only events that would be counted are asked, in order; a refused one is as if never sent."""
+    asked: list[int] = []
+
+    def fits(i: int) -> bool:
+        asked.append(i)
+        return i not in (1, 4)
+
+    events = candidates(
+        (A, 70, 3, 4, COUNTED),
+        (B, 70, 3, 4, COUNTED),
+        (A, 70, 3, 4, COUNTED),
+        (C, 70, 3, 4, TOO_LATE),
+        (B, 70, 3, 4, COUNTED),
+        (B, 71, 3, 4, COUNTED),
+        (B, 70, 3, 4, COUNTED),
+        ((9, 9), 70, 3, 4, COUNTED),
+    )
+    known = dedup(((9, 9), 70, 3))
+    judged = judge_in_order(known, HORIZON, events, fits)
+    assert asked == [0, 1, 4, 5]
+    assert judged.verdicts.tolist() == [
+        COUNTED, LARGE, DUPLICATE, TOO_LATE, LARGE, COUNTED, CONFLICT, DUPLICATE,
+    ]  # fmt: skip
+    assert judged.ids.content.tolist() == [70, 71]

@@ -189,6 +189,11 @@ class OpenCells:
             dropped += len(slots)
         return dropped
 
+    def sums_of(self, key: CellKey) -> list[int]:
+        """Return the sums of one cell, zeros if it is not open."""
+        slot = self._slot.get(key)
+        return [0] * SUMS if slot is None else [int(amount) for amount in self._sums[slot]]
+
     def values(self) -> CellValues:
         """Return all open cells."""
         slots = list(self._slot.values())

@@ -7,6 +7,7 @@ ends, so that two meters that cut the same log differently come to the same usag
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -39,11 +40,13 @@ from .entries import (
     judge_control,
 )
 from .identity import identity_digest, split_digests
-from .judge import judge_identities
+from .judge import Candidates, judge_identities, judge_in_order
 from .policy import Policy
 from .pricing import Priced, price_runs
+from .quarantine import compute_around_offenders
 from .read import read_batch
-from .sections import encode_sessions, encode_usage, event_offsets
+from .room import NO_ROOM, CellFull, Room
+from .sections import are_late, encode_sessions, encode_usage, event_offsets, measures_of
 from .sessions import Session, SessionKey, follow, is_forgotten
 from .state import Changes, LastEvent, PartitionState
 from .step import Step, build_step, encode_rejects
@@ -104,12 +107,7 @@ def compute_step(
     if batch is None:
         position = state.events_position
         batch = EventBatch(position, position, (), (), ())
-    try:
-        return _compute(context, batch, {})
-    except MemoryError:
-        raise  # that is the machine's, and no event is to blame
-    except Exception:  # noqa: BLE001 - an event is to blame, or it is raised again
-        return _compute_around_offenders(context, batch)
+    return compute_around_offenders(partial(_compute, context), batch)
 
 
 def _position_after(topic: str, position: int, entries: Sequence[Entry], to: int | None) -> int:
@@ -140,59 +138,6 @@ class _Context:
         return self.state.policy
 
 
-def _compute_around_offenders(context: _Context, batch: EventBatch) -> Step:
-    """Compute a batch without the events on which the computation fails; they become INTERNAL.
-
-    Raises what the computation raises where no event is to blame: it fails without any, too.
-    """
-    _compute(context, EventBatch(batch.start, batch.start, (), (), ()), {})
-    offenders = _offenders(context, batch, 0, len(batch.offsets))
-    while True:
-        try:
-            return _compute(context, batch, offenders)
-        except MemoryError:
-            raise
-        except Exception as error:
-            # Events that fail only together: without the last of them the others do not.
-            culprit = _end_of_failing_prefix(context, batch, offenders)
-            if culprit in offenders:
-                raise
-            offenders |= {culprit: type(error).__name__}
-
-
-def _offenders(context: _Context, batch: EventBatch, first: int, last: int) -> dict[int, str]:
-    """Return the positions of events on which the computation fails, and the names of errors."""
-    if first == last:
-        return {}
-    try:
-        _compute(context, batch.part(first, last), {})
-    except MemoryError:
-        raise
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is one event's
-        if last - first == 1:
-            return {first: type(error).__name__}
-        middle = (first + last) // 2
-        return _offenders(context, batch, first, middle) | _offenders(context, batch, middle, last)
-    return {}
-
-
-def _end_of_failing_prefix(
-    context: _Context, batch: EventBatch, offenders: Mapping[int, str]
-) -> int:
-    """Return the last position of the shortest beginning of the batch that fails."""
-    works, fails = 0, len(batch.offsets)
-    while fails - works > 1:
-        middle = (works + fails) // 2
-        try:
-            _compute(context, batch.part(0, middle), offenders)
-            works = middle
-        except MemoryError:
-            raise
-        except Exception:  # noqa: BLE001 - see above
-            fails = middle
-    return fails - 1
-
-
 def _compute(context: _Context, batch: EventBatch, quarantined: Mapping[int, str]) -> Step:
     state, policy = context.state, context.policy
     log_times_us = np.array(batch.log_times_us, np.int64)
@@ -217,20 +162,24 @@ def _compute(context: _Context, batch: EventBatch, quarantined: Mapping[int, str
     unless[valid.times_us < oldest_us] = Verdict.TOO_LATE
     unless[valid.times_us > valid.clocks_us + policy.ahead_us] = Verdict.TIME_AHEAD
     hi, lo = split_digests([identity_digest(e.data.team_id, e.source, e.id) for e in valid.events])
-    judged = judge_identities(
-        state.dedup, policy, hi, lo, _fingerprints(valid), valid.times_us, valid.clocks_us, unless
-    )
-    by_record[valid.at] = judged.verdicts
+    candidates = Candidates(hi, lo, _fingerprints(valid), valid.times_us, valid.clocks_us, unless)
+    judged = judge_identities(state.dedup, policy.horizon_us, candidates)
 
     # 4. Fold what was counted.
-    counted = judged.verdicts == Verdict.COUNTED
-    usage = encode_usage(
-        state,
-        event_offsets(batch, valid.at[runs.at]),
-        valid.clocks_us[runs.at],
-        runs,
-        runs.chosen(counted),
-    )
+    where = event_offsets(batch, valid.at[runs.at]), valid.clocks_us[runs.at], runs
+    try:
+        counted = judged.verdicts == Verdict.COUNTED
+        usage = encode_usage(state, *where, runs.chosen(counted))
+    except CellFull:
+        on_time = ~are_late(state, runs, valid.clocks_us[runs.at])
+        room = Room(state.cells, runs, measures_of(runs), on_time)
+        judged = judge_in_order(state.dedup, policy.horizon_us, candidates, room.take)
+        for i in np.flatnonzero(judged.verdicts != unless).tolist():
+            if judged.verdicts[i] == Verdict.AMOUNT_TOO_LARGE:
+                details[int(valid.at[i])] = NO_ROOM
+        counted = judged.verdicts == Verdict.COUNTED
+        usage = encode_usage(state, *where, runs.chosen(counted))
+    by_record[valid.at] = judged.verdicts
     sessions = _follow_sessions(state, valid, counted)
 
     # 5. One verdict for each offset, gaps included.

@@ -16,6 +16,7 @@ from .batch import EventBatch
 from .cells import NO_CELLS, CellKey, CellValues, Folded, fold_runs, values_alone
 from .policy import DAY_US, MINUTE_US, QUARTER_US
 from .pricing import Priced
+from .room import check_room
 from .sessions import Session
 from .state import PartitionState
 
@@ -42,14 +43,13 @@ def encode_usage(
     """Fold counted runs into cells and late rows, and write their charges.
 
     `offsets` and `clocks_us` are those of the runs' events; `counted` chooses among the runs.
+    Raises CellFull if they do not fit into their cells.
     """
     if not counted.any():
         return Usage(NO_CELLS, {}, 0)
-    minute_end_us = (runs.times_us // MINUTE_US + 1) * MINUTE_US
-    closed_us = np.maximum(clocks_us - state.policy.grace_us, state.closed_us)
-    late = counted & (minute_end_us <= closed_us)
+    late = counted & are_late(state, runs, clocks_us)
     on_time = counted & ~late
-    measures = _measures(runs)
+    measures = measures_of(runs)
     buckets = runs.columns.latency_bucket(), runs.columns.first_token_bucket()
     row = np.full(len(counted), -1, np.int64)
     sections: dict[Section, bytes] = {}
@@ -57,6 +57,7 @@ def encode_usage(
     if on_time.any():
         folded, row[on_time] = _fold(runs, on_time, measures, buckets)
         cells = state.cells.merge(folded)
+        check_room(cells)
         sections[Section.CELLS] = encode_cells(cells)
     rows = len(cells)
     if late.any():
@@ -75,7 +76,14 @@ def encode_usage(
     return Usage(cells, sections, rows)
 
 
-def _measures(runs: Priced) -> _I64:
+def are_late(state: PartitionState, runs: Priced, clocks_us: _I64) -> _Mask:
+    """Tell which runs' minutes were closed at the clocks of their events."""
+    minute_end_us = (runs.times_us // MINUTE_US + 1) * MINUTE_US
+    late: _Mask = minute_end_us <= np.maximum(clocks_us - state.policy.grace_us, state.closed_us)
+    return late
+
+
+def measures_of(runs: Priced) -> _I64:
     """Return what is summed, shape (SUMS, runs), in the order of `rows.CELL_SUMS`."""
     columns = runs.columns
     return np.stack(
