@@ -20,6 +20,7 @@ from .settings import KafkaSettings
 log = logging.getLogger("meterstream.kafka")
 
 TIMEOUT_SECONDS: Final = 15.0
+RETRY_SECONDS: Final = 0.2
 
 
 class BrokerUnavailable(Exception):
@@ -79,18 +80,21 @@ def log_bounds(consumer: Consumer, topic: str, partition: int) -> tuple[int, int
 
     With read_committed the end is the last stable offset.
     """
-    try:
-        bounds = consumer.get_watermark_offsets(
-            TopicPartition(topic, partition), timeout=TIMEOUT_SECONDS, cached=False
-        )
-    except KafkaException as failure:
-        raise BrokerUnavailable(
-            f"the bounds of {topic}-{partition} cannot be read: {failure.args[0].str()}"
-        ) from None
-    if bounds is None:
-        raise BrokerUnavailable(f"the bounds of {topic}-{partition} cannot be read: no answer")
-    start, end = bounds
-    return int(start), int(end)
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    reason = "no answer"
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            bounds = consumer.get_watermark_offsets(
+                TopicPartition(topic, partition), timeout=left, cached=False
+            )
+        except KafkaException as failure:
+            # A leader that moves, or a topic that was just made: both pass.
+            reason = failure.args[0].str()
+            time.sleep(RETRY_SECONDS)
+        else:
+            if bounds is not None:
+                return int(bounds[0]), int(bounds[1])
+    raise BrokerUnavailable(f"the bounds of {topic}-{partition} cannot be read: {reason}")
 
 
 def read_at(consumer: Consumer, topic: str, partition: int, offset: int) -> Message | None:

@@ -104,11 +104,13 @@ def read_catalogue(
         catalogue.keys.add(key)
         offsets[key] = offset
         if key.startswith(INDEX.encode()):
-            index = msgspec.json.decode(value, type=Index)
-            if index.layout == LAYOUT:
-                catalogue.indexes[index.journal_offset] = index
+            at = int(key.removeprefix(INDEX.encode()))
+            index = _index(value)
+            if index is not None:
+                catalogue.indexes[at] = index
             else:
-                log.warning("snapshot layout %d is unknown here and passed over", index.layout)
+                log.warning("the snapshot at journal offset %d is of another version", at)
+                catalogue.indexes.pop(at, None)
     return catalogue, offsets
 
 
@@ -194,6 +196,15 @@ async def delete_old(
     for key in sorted(catalogue.keys - kept):
         await records.send(topic, partition, key=key, value=None)
         catalogue.keys.discard(key)
+
+
+def _index(value: bytes) -> Index | None:
+    """Return the index that `value` holds, None if it is of a layout that is unknown here."""
+    try:
+        index = msgspec.json.decode(value, type=Index)
+    except msgspec.MsgspecError:
+        return None
+    return index if index.layout == LAYOUT else None
 
 
 def _join(blob: Blob, parts: Mapping[bytes, bytes]) -> bytes:

@@ -1,0 +1,486 @@
+"""The journal on a real broker: writing, snapshots, restoring, new generations, and refusing to."""
+
+import asyncio
+import dataclasses
+import uuid
+import zlib
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+from tests.support.craft import encode, run
+from tests.support.publishing import absent_broker
+from tests.support.services import create_topics
+from tests.support.waiting import eventually
+
+from meterstream.schemas.journal import HEADER_KEY, Chain
+from meterstream.streams.core import (
+    Entry,
+    EventBatch,
+    PartitionState,
+    Policy,
+    Step,
+    apply_step,
+    begin,
+    compute_step,
+    idle_step,
+    take_snapshot,
+)
+from meterstream.streams.generations import begin_where_needed
+from meterstream.streams.journal import (
+    JournalMisset,
+    JournalWriter,
+    NotJoined,
+    OutcomeUnknown,
+    RecordTooLarge,
+    RecordWriter,
+)
+from meterstream.streams.journal.genesis import first_generation, new_generation
+from meterstream.streams.journal.reader import Interrupted, read_chain
+from meterstream.streams.journal.restore import Restored, Topics, restore
+from meterstream.streams.journal.snapshots import (
+    Catalogue,
+    StoredSnapshot,
+    delete_old,
+    read_catalogue,
+    read_complete,
+    write_snapshot,
+)
+from meterstream.streams.kafka import Broker, TopicMissing, read_at, timestamp_us
+from meterstream.streams.meter import TopicsMisset, look_up_topics
+from meterstream.streams.settings import MeterSettings
+
+POLICY = Policy(partitions=1)
+
+
+class Partition:
+    """One partition that is metered step by step, with real topics underneath."""
+
+    def __init__(self, kafka: str, prefix: str) -> None:
+        self.settings = MeterSettings(kafka_bootstrap=kafka, topic_prefix=prefix)
+        self.broker = Broker(self.settings)
+        self.topics, _ = look_up_topics(self.broker, self.settings)
+        self.records = RecordWriter(self.settings)
+        self.writer = JournalWriter(self.records, self.topics.journal)
+        self.catalogue = Catalogue()
+        self.producer = Producer({"bootstrap.servers": kafka})
+        self.sent = 0
+        genesis = first_generation(self.broker, self.topics, 0)
+        offset, at_us = self.append(genesis)
+        self.state = begin(POLICY, 0, offset, at_us, genesis)
+
+    def append(self, step: Step) -> tuple[int, int]:
+        """Write a step's record; return its offset and log time."""
+        done = asyncio.run(self.writer.append(0, step.header.pack(), step.value))
+        return done.offset, done.timestamp_us
+
+    def take(self, step: Step) -> None:
+        """Write a step and apply it."""
+        apply_step(self.state, step, *self.append(step))
+
+    def send(self, count: int) -> EventBatch:
+        """Send runs that end now; return them as they stand in the log."""
+        delivered: list[tuple[int, int, bytes | None]] = []
+        for _ in range(count):
+            now_us = uuid.uuid1().time // 10 - 12_219_292_800_000_000
+            value = encode(run(f"e-{self.sent}", now_us))
+            self.sent += 1
+            self.producer.produce(
+                self.topics.events,
+                value,
+                partition=0,
+                on_delivery=lambda _, m: delivered.append(
+                    (m.offset() or 0, timestamp_us(m), m.value())
+                ),
+            )
+        assert self.producer.flush(30) == 0
+        offsets, times, values = zip(*delivered, strict=True)
+        return EventBatch(offsets[0], offsets[-1] + 1, offsets, times, values)
+
+    def count(self, events: int) -> None:
+        """Send events and decide them."""
+        batch = self.send(events)
+        self.take(compute_step(self.state, batch, now_us=batch.log_times_us[-1]))
+
+    def snapshot(self) -> int:
+        """Store a snapshot; return the bytes that were new."""
+        taken = take_snapshot(self.state)
+        stored = StoredSnapshot(
+            self.state.generation, self.state.link.prev, taken.manifest, taken.segments
+        )
+        return asyncio.run(
+            write_snapshot(self.records, self.topics.snapshots, 0, self.catalogue, stored, 2_000)
+        )
+
+    def restored(self, topics: Topics | None = None) -> Restored:
+        """Restore the partition from what is on the broker."""
+        return restore(self.broker, topics or self.topics, POLICY, 0)
+
+    def state_again(self) -> PartitionState:
+        """Restore the partition, and return its state."""
+        state = self.restored().state
+        assert state is not None
+        return state
+
+    def forget(self, name: str, before: int) -> None:
+        """Remove the beginning of a log."""
+        admin = AdminClient({"bootstrap.servers": self.settings.kafka_bootstrap})
+        topic = self.settings.topic(name)
+        asked = admin.delete_records([TopicPartition(topic, 0, before)])
+        for deleted in asked.values():
+            deleted.result(30)
+
+
+@pytest.fixture
+def partition(kafka: str, prefix: str) -> Iterator[Partition]:
+    """Return a partition with three steps of ten events in its journal."""
+    create_topics(kafka, prefix, 1)
+    made = Partition(kafka, prefix)
+    for _ in range(3):
+        made.count(10)
+    yield made
+    made.records.close()
+
+
+def same(left: PartitionState, right: PartitionState) -> bool:
+    """Whether two states hold the same, as far as a snapshot tells."""
+    return take_snapshot(left) == take_snapshot(right)
+
+
+# --- writing ---
+
+
+def test_a_topic_without_log_append_time(kafka: str, prefix: str) -> None:
+    """A journal whose records carry the producer's time is refused."""
+    admin = AdminClient({"bootstrap.servers": kafka})
+    admin.create_topics([NewTopic(prefix + "journal", 1, 1)])[prefix + "journal"].result(30)
+    records = RecordWriter(MeterSettings(kafka_bootstrap=kafka, topic_prefix=prefix))
+    with pytest.raises(JournalMisset, match="LogAppendTime"):
+        asyncio.run(JournalWriter(records, prefix + "journal").append(0, b"h", b"v"))
+    records.close()
+
+
+def test_a_record_that_is_too_large(partition: Partition) -> None:
+    """A record beyond the topic's limit is refused by name, and the next one is written."""
+    limit = partition.settings.journal_max_bytes
+    with pytest.raises(RecordTooLarge, match=r"max\.message\.bytes"):
+        asyncio.run(partition.writer.append(0, b"h", b"v" * (limit + 200_000)))
+    partition.count(1)
+    assert same(partition.state_again(), partition.state)
+
+
+def test_no_broker() -> None:
+    """Without a broker the outcome of a record is unknown, in bounded time, each time."""
+
+    async def twice(records: RecordWriter) -> None:
+        for _ in range(2):
+            with pytest.raises(OutcomeUnknown):
+                await JournalWriter(records, "journal").append(0, b"h", b"v")
+
+    with absent_broker() as address:
+        records = RecordWriter(MeterSettings(kafka_bootstrap=address, journal_timeout_seconds=1))
+        asyncio.run(twice(records))
+        records.close()
+
+
+# --- snapshots ---
+
+
+def test_snapshots_share_what_did_not_change(partition: Partition) -> None:
+    """A second snapshot of the same state stores nothing anew but its index and manifest."""
+    first = partition.snapshot()
+    partition.take(idle_step(partition.state, partition.state.clock_us))
+    assert 0 < partition.snapshot() < first
+    assert same(partition.state_again(), partition.state)
+
+
+def test_only_the_newest_snapshots_are_kept(partition: Partition) -> None:
+    """Old snapshots go with the segments that only they name; the others stay whole."""
+    for _ in range(4):
+        partition.count(1)
+        partition.snapshot()
+    offset = partition.state.link.prev
+    asyncio.run(delete_old(partition.records, partition.topics.snapshots, 0, partition.catalogue))
+    consumer = partition.broker.consumer()
+    catalogue, offsets = read_catalogue(consumer, partition.topics.snapshots, 0)
+    assert sorted(catalogue.indexes) == [offset - 1, offset]
+    assert catalogue == partition.catalogue
+    kept = list(read_complete(consumer, partition.topics.snapshots, 0, catalogue, offsets))
+    assert [snapshot.journal_offset for snapshot in kept] == [offset, offset - 1]
+    named = {key for index in catalogue.indexes.values() for key in index.blob_keys()}
+    assert catalogue.keys == named | {index.key() for index in catalogue.indexes.values()}
+    consumer.close()
+
+
+@pytest.mark.parametrize(
+    "damage", ["missing", "changed", "cut", "unknown layout", "unknown inside"]
+)
+def test_a_damaged_snapshot_is_passed_over(partition: Partition, damage: str) -> None:
+    """A snapshot that is not whole is passed over for the one before it."""
+    partition.snapshot()
+    partition.count(5)
+    partition.snapshot()
+    newest = partition.catalogue.indexes[partition.state.link.prev]
+    older = partition.catalogue.indexes[partition.state.link.prev - 1]
+    own = sorted(newest.blob_keys() - older.blob_keys())
+    key, value = own[0], {"missing": None, "changed": b"\x00" * 2_000, "cut": b""}.get(damage)
+    if damage == "unknown layout":
+        key, value = newest.key(), b'{"layout": 99}'
+    if damage == "unknown inside":
+        # Whole by its checksum, but nothing that the core can read.
+        value = b"{}".ljust(newest.manifest.size)
+        key = newest.manifest.part_keys()[0]
+        blob = msgspec.structs.replace(newest.manifest, crc32=zlib.crc32(value), parts=1)
+        index = msgspec.json.encode(msgspec.structs.replace(newest, manifest=blob))
+        partition.producer.produce(partition.topics.snapshots, index, key=newest.key(), partition=0)
+    partition.producer.produce(partition.topics.snapshots, value, key=key, partition=0)
+    assert partition.producer.flush(30) == 0
+    restored = partition.restored()
+    assert restored.state is not None
+    assert same(restored.state, partition.state)
+    assert restored.records == 1
+
+
+# --- restoring ---
+
+
+def test_nothing_was_ever_written(kafka: str, prefix: str) -> None:
+    """An empty journal restores to nothing, and the first generation may begin."""
+    create_topics(kafka, prefix, 1)
+    settings = MeterSettings(kafka_bootstrap=kafka, topic_prefix=prefix)
+    broker = Broker(settings)
+    topics, _ = look_up_topics(broker, settings)
+    restored = restore(broker, topics, POLICY, 0)
+    assert (restored.state, restored.next_offset) == (None, 0)
+
+
+def test_the_journal_alone(partition: Partition) -> None:
+    """The chain from its genesis gives the state back."""
+    restored = partition.restored()
+    assert restored.state is not None
+    assert same(restored.state, partition.state)
+    assert (restored.records, restored.next_offset) == (4, 4)
+
+
+def test_void_records_are_passed_over(partition: Partition) -> None:
+    """A record that another writer decided before changes nothing, and the next offset is known."""
+    batch = partition.send(5)
+    late = compute_step(partition.state, batch, now_us=batch.log_times_us[-1])
+    partition.take(late)
+    partition.append(late)
+    restored = partition.restored()
+    assert restored.state is not None
+    assert same(restored.state, partition.state)
+    assert (restored.void_records, restored.next_offset) == (1, 6)
+    again = restore(partition.broker, partition.topics, POLICY, 0, restored.state)
+    assert (again.records, again.next_offset) == (0, 6)
+
+
+def test_a_parked_state_takes_what_came_since(partition: Partition) -> None:
+    """A state that was kept goes on with the records that others wrote meanwhile."""
+    parked = partition.state_again()
+    partition.count(7)
+    restored = restore(partition.broker, partition.topics, POLICY, 0, parked)
+    assert restored.state is not None
+    assert same(restored.state, partition.state)
+    assert restored.records == 1
+
+
+def test_it_can_be_interrupted(partition: Partition) -> None:
+    """Restoring ends soon once it is no longer wanted."""
+    with pytest.raises(Interrupted):
+        restore(partition.broker, partition.topics, POLICY, 0, None, lambda: True)
+    consumer = partition.broker.consumer()
+    with pytest.raises(Interrupted):
+        list(read_chain(consumer, partition.topics.journal, 0, Chain(), 0, 4, lambda: True))
+    consumer.close()
+
+
+def test_topics_that_were_made_again(partition: Partition) -> None:
+    """A journal or events topic with another id is not joined."""
+    partition.snapshot()
+    topics = partition.topics
+    for others in (
+        dataclasses.replace(topics, journal_id=uuid.uuid4()),
+        dataclasses.replace(topics, events_id=uuid.uuid4()),
+    ):
+        with pytest.raises(NotJoined, match=r"was made again.*--new-generation"):
+            partition.restored(others)
+
+
+def test_a_journal_that_lost_records(partition: Partition) -> None:
+    """Records missing between snapshot and journal, or a lost genesis, stop the restore."""
+    partition.forget("journal", 2)
+    with pytest.raises(NotJoined, match="beginning is gone"):
+        partition.restored()
+    partition.snapshot()
+    partition.count(1)
+    partition.count(1)
+    partition.forget("journal", 5)
+    with pytest.raises(NotJoined, match="records in between are lost"):
+        partition.restored()
+    partition.forget("journal", 6)
+    partition.producer.produce(partition.topics.snapshots, None, key=b"manifest/3", partition=0)
+    assert partition.producer.flush(30) == 0
+    with pytest.raises(NotJoined, match="no snapshot is left"):
+        partition.restored()
+
+
+def test_a_journal_that_was_rewritten(partition: Partition) -> None:
+    """Another record at the place of the snapshot's last one is noticed."""
+    state = partition.state
+    state.link = dataclasses.replace(state.link, prev=2)
+    partition.snapshot()
+    with pytest.raises(NotJoined, match="was rewritten"):
+        partition.restored()
+
+
+def test_a_record_that_is_none(partition: Partition) -> None:
+    """Something else in the journal, or a valid record with another value, stops the restore."""
+    step = idle_step(partition.state, partition.state.clock_us)
+    headers = [(HEADER_KEY, step.header.pack())]
+    partition.producer.produce(
+        partition.topics.journal,
+        b"damaged",
+        partition=0,
+        headers=headers,  # type: ignore[arg-type]
+    )
+    assert partition.producer.flush(30) == 0
+    with pytest.raises(NotJoined, match="CRC-32"):
+        partition.restored()
+    partition.forget("journal", 0)
+    partition.producer.produce(partition.topics.journal, b"x", partition=0)
+    assert partition.producer.flush(30) == 0
+    with pytest.raises(NotJoined, match=r"CRC-32|no meterstream-chain header"):
+        partition.restored()
+
+
+def test_events_that_were_rewritten(partition: Partition) -> None:
+    """An events log that was cut, or holds another event at the last offset, is not joined."""
+    last = partition.state.last_event
+    for changed in (
+        dataclasses.replace(last, hash=last.hash ^ 1),
+        dataclasses.replace(last, time_us=last.time_us + 1000),
+    ):
+        partition.state.last_event = changed
+        step = idle_step(partition.state, partition.state.clock_us)
+        partition.take(step)
+        with pytest.raises(NotJoined, match="was rewritten"):
+            partition.restored()
+    partition.state.last_event = last
+    start = partition.state.events_position
+    beyond = EventBatch(start, start + 5, (), (), ())
+    partition.take(compute_step(partition.state, beyond, now_us=partition.state.clock_us))
+    with pytest.raises(NotJoined, match="the log was cut"):
+        partition.restored()
+
+
+def test_a_last_event_that_retention_took(partition: Partition) -> None:
+    """A last event that retention removed is nothing to worry about."""
+    partition.forget("events", 30)
+    assert same(partition.state_again(), partition.state)
+
+
+def test_reading_at_an_offset(partition: Partition) -> None:
+    """One record is read by its offset; where the log has none, that is said."""
+    consumer = partition.broker.consumer()
+    found = read_at(consumer, partition.topics.events, 0, 3)
+    assert found is not None
+    assert found.offset() == 3
+    assert read_at(consumer, partition.topics.events, 0, 30) is None
+    assert read_at(consumer, partition.topics.events, 0, 99) is None
+    consumer.close()
+
+
+# --- generations ---
+
+
+def test_a_new_generation_from_the_snapshot(partition: Partition) -> None:
+    """It goes on where the newest snapshot stands, with its ids, entries and clock."""
+    entry = Entry(0, partition.state.clock_us, b"x", b"{}")
+    partition.take(compute_step(partition.state, None, catalog=[entry], catalog_to=1, now_us=0))
+    partition.snapshot()
+    partition.count(5)
+    new = new_generation(partition.broker, partition.topics, POLICY, 0, None, 10_000_000)
+    header = new.step.header
+    assert (header.generation, header.events_from, header.catalog_to) == (2, 30, 1)
+    assert new.positions_from == "the newest snapshot"
+    assert (header.prev, new.next_offset) == (5, 6)
+    assert new.further_ids is None
+    small = new_generation(partition.broker, partition.topics, POLICY, 0, None, 100)
+    assert small.further_ids is not None
+    assert len(small.further_ids) == 30
+
+
+def test_a_new_generation_from_the_ledger(partition: Partition) -> None:
+    """Without a snapshot it goes on where ClickHouse ends, and knows the ids before that."""
+    new = new_generation(
+        partition.broker, partition.topics, POLICY, 0, lambda topic, number: 20, 10_000_000
+    )
+    assert new.step.header.events_from == 20
+    assert new.positions_from == "the ledger in ClickHouse"
+    state = begin(POLICY, 0, 4, 0, new.step)
+    assert state.dedup_ids == 20
+    with pytest.raises(NotJoined, match="count them twice"):
+        new_generation(partition.broker, partition.topics, POLICY, 0, None, 10_000_000)
+
+
+def test_a_new_generation_on_other_events(partition: Partition) -> None:
+    """It begins at the start of events that were made again, and at the end of those cut off."""
+    partition.snapshot()
+    made_again = dataclasses.replace(partition.topics, events_id=uuid.uuid4())
+    new = new_generation(partition.broker, made_again, POLICY, 0, None, 10_000_000)
+    assert new.step.header.events_from == 0
+    assert "made again" in new.positions_from
+    beyond = EventBatch(30, 40, (), (), ())
+    partition.take(compute_step(partition.state, beyond, now_us=partition.state.clock_us))
+    partition.snapshot()
+    new = new_generation(partition.broker, partition.topics, POLICY, 0, None, 10_000_000)
+    assert new.step.header.events_from == 30
+    assert "which was cut" in new.positions_from
+
+
+def test_generations_begin_only_where_they_must(partition: Partition) -> None:
+    """A partition that joins is left alone; one that does not goes on in a new generation."""
+
+    def begin_again() -> list[int]:
+        return asyncio.run(
+            begin_where_needed(partition.broker, partition.settings, partition.topics, POLICY, 1)
+        )
+
+    partition.snapshot()
+    assert begin_again() == []
+    partition.count(5)
+    partition.count(5)
+    partition.forget("journal", 5)
+    assert begin_again() == [0]
+    restored = partition.state_again()
+    assert (restored.generation, restored.events_position) == (2, 30)
+    assert restored.dedup_ids == 30
+    assert begin_again() == []
+
+
+def test_topics_that_do_not_fit(kafka: str, prefix: str) -> None:
+    """Missing topics are named all at once, and so are those with other numbers of partitions."""
+    settings = MeterSettings(kafka_bootstrap=kafka, topic_prefix=prefix)
+    admin = AdminClient({"bootstrap.servers": kafka})
+    with pytest.raises(TopicMissing, match=r"events.*control.*catalog.*journal.*snapshots"):
+        look_up_topics(Broker(settings), settings)
+    new = [
+        NewTopic(prefix + name, partitions, 1)
+        for name, partitions in (
+            ("events", 2),
+            ("control", 2),
+            ("catalog", 1),
+            ("journal", 1),
+            ("snapshots", 3),
+        )
+    ]
+    for created in admin.create_topics(new).values():
+        created.result(30)
+    broker = Broker(settings)
+    eventually(lambda: broker.partitions(prefix + "snapshots") == 3, 30, "it is known")
+    with pytest.raises(TopicsMisset, match=r"journal has 1 partitions.*snapshots has 3"):
+        look_up_topics(broker, settings)
