@@ -345,3 +345,36 @@ def test_a_publisher_that_nobody_closed_is_closed_at_exit(tmp_path: Path) -> Non
         done = subprocess.run(script, capture_output=True, text=True, timeout=120, check=True)
     assert "1000 events that are not acknowledged" in done.stderr
     assert len(_spooled(tmp_path)) == 1000
+
+
+_CLOSED_BY_A_SIGNAL = """
+import signal, sys
+from pathlib import Path
+from meterstream.producers import Publisher
+from tests.support.publishing import make_settings, run_event
+publisher = Publisher(make_settings(Path(sys.argv[1]), sys.argv[2]))
+def close(*_):
+    publisher.close()
+    sys.exit(7)
+signal.signal(signal.SIGTERM, close)
+for number in range(10_000_000):
+    publisher.publish(run_event(number))
+    print(number, flush=True)
+"""
+
+
+def test_a_signal_handler_may_close_the_publisher(tmp_path: Path) -> None:
+    """Closing from a handler, wherever the main thread is just then, ends and loses nothing."""
+    with absent_broker() as nowhere:
+        for life in range(3):
+            spool = tmp_path / str(life)
+            script = [sys.executable, "-c", _CLOSED_BY_A_SIGNAL, str(spool), nowhere]
+            with subprocess.Popen(script, stdout=subprocess.PIPE) as process:
+                assert process.stdout is not None
+                for _ in range(50 + 37 * life):
+                    process.stdout.readline()
+                process.terminate()
+                rest = process.stdout.read()
+                assert process.wait(60) == 7
+            accepted = 50 + 37 * life + rest.count(b"\n")
+            assert len(_spooled(spool)) >= accepted

@@ -57,7 +57,7 @@ class Engine:
         self._problems = Problems(settings.name, self.metrics.problem, on_error)
         self._forked = False
         self._closed = False
-        self._closing = threading.Lock()
+        self._closing = threading.RLock()  # a signal handler may close as well
         root = SpoolRoot(
             settings.spool_dir,
             max_bytes=settings.spool_max_bytes,
