@@ -19,7 +19,7 @@ logs = st.builds(
     st.sampled_from((1_000, 20_000_000, 400_000_000)),
 )
 borders = st.lists(st.integers(1, 60), max_size=12)
-a_few = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+a_few = settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def run(

@@ -93,7 +93,7 @@ def valid_records(log: list[tuple[int, Header]], chain: Chain) -> list[tuple[int
 
 
 @given(actions)
-@settings(max_examples=300)
+@settings(max_examples=100)
 def test_valid_records_cover_each_event_once(
     plan: list[tuple[int, str, int, int, Kind, int]],
 ) -> None:
@@ -110,7 +110,7 @@ def test_valid_records_cover_each_event_once(
 
 
 @given(actions, st.integers(0, 40))
-@settings(max_examples=300)
+@settings(max_examples=100)
 def test_readers_agree_wherever_they_pause(
     plan: list[tuple[int, str, int, int, Kind, int]], pause: int
 ) -> None:

@@ -16,7 +16,7 @@ from meterstream.schemas.topics import EVENTS
 
 TYPES = [(topic, name) for topic, models in MODELS.items() for name in models]
 _slow = settings(
-    max_examples=60,
+    max_examples=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
