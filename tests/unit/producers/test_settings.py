@@ -15,8 +15,9 @@ def test_every_fault_is_named_at_once() -> None:
     with pytest.raises(InvalidSettings) as caught:
         PublisherSettings.make(durability="maybe", publish_timeout_ms=0, spool_max_bytes=5, odd=1)
     text = str(caught.value)
-    for field in ("kafka_bootstrap", "spool_dir", "durability", "publish_timeout_ms", "odd"):
-        assert f"\n  {field}: " in text
+    for field in ("kafka_bootstrap", "spool_dir", "durability", "publish_timeout_ms"):
+        assert f"\n  {field} (METERSTREAM_{field.upper()}): " in text
+    assert "\n  odd: " in text
 
 
 @pytest.mark.parametrize(
@@ -72,6 +73,18 @@ def test_the_environment_sets_every_field() -> None:
         "sasl.username": "service",
         "ssl.ca.location": "/ca.pem",
     }
+
+
+def test_a_publisher_without_settings_takes_the_environments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing is handed in, METERSTREAM_* decide, and what lacks is named."""
+    monkeypatch.setenv("METERSTREAM_KAFKA_BOOTSTRAP", "127.0.0.1:9")
+    with pytest.raises(InvalidSettings, match=r"METERSTREAM_SPOOL_DIR\): Field required"):
+        Publisher()
+    monkeypatch.setenv("METERSTREAM_SPOOL_DIR", str(tmp_path))
+    with Publisher() as publisher:
+        assert publisher.settings.spool_dir == tmp_path
 
 
 def test_the_events_topic_follows_from_the_prefix() -> None:

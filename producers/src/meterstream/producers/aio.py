@@ -39,11 +39,12 @@ class AsyncPublisher:
 
     def __init__(
         self,
-        settings: PublisherSettings,
+        settings: PublisherSettings | None = None,
         *,
         registry: CollectorRegistry | None = None,
         on_error: ErrorCallback | None = None,
     ) -> None:
+        settings = settings or PublisherSettings.from_environment()
         self._engine = Engine(settings, registry, on_error)
 
     @property

@@ -38,8 +38,9 @@ class Publisher:
     the topic more than once, and its id lets the meter count it once.
 
     Make one a process, after forking, and close it at the end; a publisher that is not closed is
-    closed at exit. `registry` takes the metrics, the default registry if absent; `on_error` is
-    told, in a thread of the SDK's, of problems with what was accepted.
+    closed at exit. Without `settings` it takes them from `METERSTREAM_*`. `registry` takes the
+    metrics, the default registry if absent; `on_error` is told, in a thread of the SDK's, of
+    problems with what was accepted.
 
     Raises InvalidSettings and SpoolUnusable when it is made. It does not wait for the broker:
     `check` does.
@@ -47,11 +48,12 @@ class Publisher:
 
     def __init__(
         self,
-        settings: PublisherSettings,
+        settings: PublisherSettings | None = None,
         *,
         registry: CollectorRegistry | None = None,
         on_error: ErrorCallback | None = None,
     ) -> None:
+        settings = settings or PublisherSettings.from_environment()
         self._engine = Engine(settings, registry, on_error)
 
     @property

@@ -111,7 +111,7 @@ class PublisherSettings(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             faults = [
-                f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
+                f"{_named(fault['loc'])}: {fault['msg']}"
                 for fault in error.errors(include_input=False, include_url=False)
             ]
             raise InvalidSettings(
@@ -146,3 +146,10 @@ class PublisherSettings(BaseModel):
         if kafka:
             found["kafka"] = kafka
         return cls.make(**(found | values))
+
+
+def _named(path: tuple[int | str, ...]) -> str:
+    """Return a setting's name, with the variable that sets it."""
+    name = ".".join(str(part) for part in path)
+    known = name in PublisherSettings.model_fields and name != "kafka"
+    return f"{name} ({_ENVIRONMENT}{name.upper()})" if known else name
