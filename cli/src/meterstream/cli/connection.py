@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,9 +57,8 @@ class ClickHouseAddress:
         except ClickHouseTooOld as error:
             raise Unreachable(str(error)) from error
         except ClickHouseError as error:
-            reason = str(error).strip().splitlines()[0][:300]
             raise Unreachable(
-                f"no ClickHouse to work with at {self.url}: {reason}. Start one with `meterstream "
+                f"no ClickHouse to work with at {self.url}: {_reason(error)}. Start one with `meterstream "
                 "stack`, or set METERSTREAM_CLICKHOUSE_URL, _USER and _PASSWORD"
             ) from error
 
@@ -95,6 +95,13 @@ class Connection:
     def topic(self, name: str) -> str:
         """Return the full name of one of our topics."""
         return f"{self.prefix}{name}"
+
+
+def _reason(error: Exception) -> str:
+    """Return what the system or the server said, without the layers that passed it on."""
+    text = str(error).strip()
+    told = re.search(r"\[Errno -?\d+\] [^'\")]+", text)
+    return told[0] if told else text.partition("server response: ")[2][:300] or text[:300]
 
 
 def data_directory(given: Path | None) -> Path:

@@ -76,11 +76,11 @@ def cli(context: click.Context, debug: bool) -> None:
         os.environ["METERSTREAM_DEBUG"] = "1"
     if context.invoked_subcommand in SERVICES:
         return  # they log in a way of their own
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO if debug else logging.ERROR,
-        format="%(levelname)s %(name)s: %(message)s",
-    )
+    shown = logging.StreamHandler(sys.stderr)
+    # On the handler: libraries set levels of their own on their loggers.
+    shown.setLevel(logging.INFO if debug else logging.ERROR)
+    shown.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO if debug else logging.ERROR, handlers=[shown])
     # The Kafka client reports each lost connection; commands say the outcome themselves.
     logging.getLogger("meterstream.kafka").setLevel(logging.INFO if debug else logging.CRITICAL)
 
