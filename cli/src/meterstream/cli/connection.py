@@ -58,8 +58,8 @@ class ClickHouseAddress:
             raise Unreachable(str(error)) from error
         except ClickHouseError as error:
             raise Unreachable(
-                f"no ClickHouse to work with at {self.url}: {_reason(error)}. Start one with `meterstream "
-                "stack`, or set METERSTREAM_CLICKHOUSE_URL, _USER and _PASSWORD"
+                f"no ClickHouse to work with at {self.url}: {_reason(error)}. Start one with "
+                "`meterstream stack`, or set METERSTREAM_CLICKHOUSE_URL, _USER and _PASSWORD"
             ) from error
 
 
@@ -101,7 +101,8 @@ def _reason(error: Exception) -> str:
     """Return what the system or the server said, without the layers that passed it on."""
     text = str(error).strip()
     told = re.search(r"\[Errno -?\d+\] [^'\")]+", text)
-    return told[0] if told else text.partition("server response: ")[2][:300] or text[:300]
+    said = told[0] if told else text.partition("server response: ")[2] or text
+    return " ".join(said.split())[:200]
 
 
 def data_directory(given: Path | None) -> Path:
