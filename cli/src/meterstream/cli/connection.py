@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,8 @@ from urllib.parse import urlsplit
 import psutil
 
 from meterstream.cli.errors import Unreachable
+from meterstream.local.clickhouse.version import check_server
+from meterstream.local.errors import LocalStackError
 from meterstream.schemas.topics import DEFAULT_PREFIX
 
 if TYPE_CHECKING:
@@ -58,9 +59,18 @@ class ClickHouseAddress:
             raise Unreachable(str(error)) from error
         except ClickHouseError as error:
             raise Unreachable(
-                f"no ClickHouse to work with at {self.url}: {_reason(error)}. Start one with "
-                "`meterstream stack`, or set METERSTREAM_CLICKHOUSE_URL, _USER and _PASSWORD"
+                f"{self._why_not(str(error))}. `meterstream stack` starts one; another is named by "
+                "METERSTREAM_CLICKHOUSE_URL, _USER and _PASSWORD"
             ) from error
+
+    def _why_not(self, said: str) -> str:
+        """Ask once more in the plainest way: a server may be too old even to say so otherwise."""
+        try:
+            check_server(self.url, user=self.user, password=self.password)
+        except LocalStackError as error:
+            return str(error)
+        said = said.partition("server response: ")[2] or said
+        return f"ClickHouse at {self.url} does not answer as it should: {' '.join(said.split())}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +105,6 @@ class Connection:
     def topic(self, name: str) -> str:
         """Return the full name of one of our topics."""
         return f"{self.prefix}{name}"
-
-
-def _reason(error: Exception) -> str:
-    """Return what the system or the server said, without the layers that passed it on."""
-    text = str(error).strip()
-    told = re.search(r"\[Errno -?\d+\] [^'\")]+", text)
-    said = told[0] if told else text.partition("server response: ")[2] or text
-    return " ".join(said.split())[:200]
 
 
 def data_directory(given: Path | None) -> Path:
