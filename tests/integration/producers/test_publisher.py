@@ -199,6 +199,29 @@ def test_what_was_not_foreseen_costs_nothing(
     assert list(dict.fromkeys(numbers)) == list(range(200))
 
 
+def test_replacing_the_client_in_full_flow_keeps_order(
+    kafka: str, prefix: str, tmp_path: Path
+) -> None:
+    """Calling everything back and sending it again, many times over, loses and reorders nothing."""
+    topic = create_events_topic(kafka, prefix)
+    settings = make_settings(tmp_path, kafka, topic_prefix=prefix, durability="queued")
+    with Publisher(settings) as publisher:
+        sender = publisher._engine.sender
+        interrupted = 0
+        for number in range(20_000):
+            publisher.publish(run_event(number, f"team-{number % 5}"))
+            if number % 500 == 250 and sender._in_flight:
+                sender._fatal = True
+                interrupted += 1
+        publisher.flush(TIMEOUT_S)
+    by_team: dict[str, list[int]] = defaultdict(list)
+    for _, key, value in read_topic(kafka, topic):
+        by_team[key.decode()].append(json.loads(value)["data"]["input_tokens"])
+    assert interrupted > 0
+    first = {team: list(dict.fromkeys(numbers)) for team, numbers in by_team.items()}
+    assert first == {f"team-{team}": list(range(team, 20_000, 5)) for team in range(5)}
+
+
 class _SilentClient:
     """Stands in for a Kafka client that takes everything and never answers again."""
 
