@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import logging
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -77,6 +78,26 @@ def test_a_run_carries_all_that_was_recorded() -> None:
         "credits_micro": 1_500_000,
         "output": "out",
     }
+
+
+def test_threads_may_record_into_one_run() -> None:
+    """Tokens that parallel calls add are all counted."""
+
+    def use(run: Run) -> None:
+        def add() -> None:
+            for _ in range(2_000):
+                run.tokens(input=1, output=2)
+                run.quantity(calls=1)
+
+        threads = [threading.Thread(target=add) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    data = _one_run(use).data
+    assert (data.input_tokens, data.output_tokens) == (8_000, 16_000)
+    assert data.quantities == {"calls": 8_000}
 
 
 def test_latency_is_monotonic_and_times_agree(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """One metered run: what is recorded while it lasts, and the event it ends in."""
 
 import concurrent.futures
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NotRequired, TypedDict, TypeGuard
@@ -52,13 +53,15 @@ class RunAbout(TypedDict):
 class Run:
     """What is recorded of a run while it lasts.
 
-    All methods may be called any number of times, and none raises unless the meter was told to.
+    All methods may be called any number of times, by any thread, and none raises unless the meter
+    was told to.
 
     A value that cannot be recorded is reported and left out, so that the rest of the run counts.
     """
 
     def __init__(self, about: RunAbout, source: str, guard: Guard) -> None:
         self._guard: Final = guard
+        self._lock: Final = threading.RLock()
         self._source: Final = source
         self.run_id: Final = about.get("run_id") or new_id()
         self._about: Final[dict[str, Any]] = {
@@ -113,10 +116,12 @@ class Run:
     def tag(self, **tags: str) -> None:
         """Set tags: ten at most."""
         for key, value in tags.items():
-            room = key in self._tags or len(self._tags) < MAX_TAGS
-            if room and _is_tag(key, value):
-                self._tags[key] = value
-            else:
+            with self._lock:
+                room = key in self._tags or len(self._tags) < MAX_TAGS
+                fits = room and _is_tag(key, value)
+                if fits:
+                    self._tags[key] = value
+            if not fits:
                 self._guard.leave_out(
                     f"tag {key[:_MAX_KEY]} is left out: a run has {MAX_TAGS} tags at most, with"
                     f" keys of {_MAX_KEY} and texts of {_MAX_TAG_VALUE} characters at most and no"
@@ -126,11 +131,15 @@ class Run:
     def quantity(self, **quantities: int) -> None:
         """Add to named quantities, such as images=2: five names at most, whole numbers."""
         for key, value in quantities.items():
-            room = key in self._quantities or len(self._quantities) < MAX_QUANTITIES
-            total = self._quantities.get(key, 0) + value if _is_whole(value) else None
-            if room and _is_tag(key, "") and total is not None and abs(total) <= MAX_QUANTITY:
-                self._quantities[key] = total
-            else:
+            with self._lock:
+                room = key in self._quantities or len(self._quantities) < MAX_QUANTITIES
+                fits = room and _is_tag(key, "") and _is_whole(value)
+                if fits:
+                    total = self._quantities.get(key, 0) + value
+                    fits = abs(total) <= MAX_QUANTITY
+                if fits:
+                    self._quantities[key] = total
+            if not fits:
                 self._guard.leave_out(
                     f"quantity {key[:_MAX_KEY]} is left out: a run has {MAX_QUANTITIES} at most,"
                     f" with keys of {_MAX_KEY} characters at most and whole numbers below 2^53"
@@ -226,9 +235,12 @@ class Run:
     def _add(self, field: str, amount: int | None, most: int) -> None:
         if amount is None:
             return
-        if _is_whole(amount) and amount >= 0 and self._totals.get(field, 0) + amount <= most:
-            self._totals[field] = self._totals.get(field, 0) + amount
-        else:
+        with self._lock:
+            known = self._totals.get(field, 0)
+            fits = _is_whole(amount) and 0 <= amount <= most - known
+            if fits:
+                self._totals[field] = known + amount
+        if not fits:
             self._guard.leave_out(
                 f"an amount of {field} is left out: it is a whole number, 0 or more, and the total"
                 f" is {most:,} at most"
