@@ -1,5 +1,6 @@
 """The publisher: each dead letter once for readers of committed data, whatever happens."""
 
+import signal
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -69,6 +70,48 @@ def test_kills(kafka: str, prefix: str) -> None:
         found = Counter(coordinates(headers, prefix) for headers, _ in letters(kafka, prefix))
         assert set(found) == decided.rejects
         assert set(found.values()) == {1}
+
+
+def test_a_paused_publisher_wakes_up(kafka: str, prefix: str) -> None:
+    """A publisher that sleeps past its session and wakes up publishes nothing a second time."""
+    create_topics(kafka, prefix, PARTITIONS)
+    sender = Sender(kafka, prefix, broken_every=5)
+    options = {"publisher_max_records": 2, "publisher_interval_ms": 20}
+    with services(kafka, prefix) as start:
+        start(batch_max_events=100)
+        sleeper = start(PUBLISHER, **options).wait_ready()
+        sender.send(2000)
+        wait_for_letters(kafka, prefix, 20)
+        sleeper.signal(signal.SIGSTOP)
+        other = start(PUBLISHER, **options)
+        sender.send(2000)
+        wait_for_letters(kafka, prefix, sender.sent.broken)
+        sleeper.signal(signal.SIGCONT)
+        sender.send(2000)
+        decided = wait_decided(kafka, prefix)
+        wait_for_letters(kafka, prefix, sender.sent.broken)
+        found = Counter(coordinates(headers, prefix) for headers, _ in letters(kafka, prefix))
+        assert set(found) == decided.rejects
+        assert set(found.values()) == {1}
+        assert (sleeper.stop(), other.stop()) == (0, 0), sleeper.log
+
+
+def test_entries_that_are_refused(kafka: str, prefix: str) -> None:
+    """Catalog and control entries that are refused become dead letters too, once each."""
+    create_topics(kafka, prefix, PARTITIONS)
+    producer = Producer({"bootstrap.servers": kafka})
+    producer.produce(prefix + "catalog", b"nonsense", key=b"team/x")
+    producer.produce(prefix + "control", b"{}", key=b"team-1", partition=2)
+    assert producer.flush(30) == 0
+    with services(kafka, prefix) as start:
+        start()
+        start(PUBLISHER)
+        found = wait_for_letters(kafka, prefix, 2)
+    assert sorted(coordinates(headers, prefix) for headers, _ in found) == [
+        ("catalog", 0, 0),
+        ("control", 2, 0),
+    ]
+    assert {message.value() for _, message in found} == {b"nonsense", b"{}"}
 
 
 def test_what_a_letter_says(kafka: str, prefix: str) -> None:

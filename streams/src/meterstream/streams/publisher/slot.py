@@ -1,5 +1,6 @@
 """One journal partition being published: read by its chain, written in transactions."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from meterstream.streams.settings import PublisherSettings
 from .letters import Letter, RawReader, Reject, letter_of, rejects_of
 
 log = logging.getLogger("meterstream.publisher")
+silent = logging.getLogger("meterstream.publisher.librdkafka")
+silent.disabled = True  # what it says comes back as exceptions, and is told with what follows
 
 TRANSACTION_MS: Final = 10_000
 """After this long the broker ends a transaction whose publisher died; until then readers wait."""
@@ -68,7 +71,8 @@ class Slot:
                 linger_ms=5,
                 compression_type="lz4",
                 message_max_bytes=2 * 1024 * 1024,
-            )
+            ),
+            logger=silent,
         )
         try:
             # Fences the predecessor first: what is committed after this, we commit.
@@ -218,5 +222,6 @@ class Slot:
 
     def close(self) -> None:
         """Drop the producer; nothing is open between calls."""
-        self._producer.purge()
-        self._producer.flush(1.0)
+        with contextlib.suppress(KafkaException):  # a producer that was fenced refuses even this
+            self._producer.purge()
+            self._producer.flush(1.0)
