@@ -111,6 +111,14 @@ def test_arguments_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "METERSTREAM_" in capsys.readouterr().err
 
 
+def test_help_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    """Who wants to set the sink up finds the variables, and no secret in them."""
+    assert app.main(["--help"]) == 0
+    text = capsys.readouterr().out
+    for name in SinkSettings.model_fields:
+        assert f"METERSTREAM_{name.upper()} [" in text
+
+
 def test_a_feed_that_fails_gives_exit_code_1(
     kafka: str,
     prefix: str,

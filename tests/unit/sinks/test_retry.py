@@ -1,6 +1,7 @@
 """Trying again: as long as it takes, until told to stop."""
 
 import threading
+from collections.abc import Callable
 
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
@@ -16,7 +17,7 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "LONGEST_PAUSE_S", 0.002)
 
 
-def failing(times: int, error: Exception) -> object:
+def failing(times: int, error: Exception) -> Callable[[], str]:
     """Return a function that fails so many times, and then returns "done"."""
     left = [error] * times
 
@@ -42,7 +43,7 @@ def test_what_may_pass_is_tried_again(error: Exception) -> None:
     """Each failure is told, and the result is the last attempt's."""
     told: list[Exception] = []
     result = retry.until_done(
-        failing(3, error),  # type: ignore[arg-type]
+        failing(3, error),
         "the flush",
         threading.Event(),
         told.append,
@@ -54,10 +55,10 @@ def test_what_may_pass_is_tried_again(error: Exception) -> None:
 def test_a_mistake_is_not_tried_again() -> None:
     """What no time mends is raised at once."""
     with pytest.raises(ZeroDivisionError):
-        retry.until_done(failing(1, ZeroDivisionError()), "x", threading.Event())  # type: ignore[arg-type]
+        retry.until_done(failing(1, ZeroDivisionError()), "x", threading.Event())
     fatal = KafkaException(KafkaError(KafkaError._FATAL, "no", fatal=True))
     with pytest.raises(KafkaException):
-        retry.until_done(failing(1, fatal), "x", threading.Event())  # type: ignore[arg-type]
+        retry.until_done(failing(1, fatal), "x", threading.Event())
 
 
 def test_after_the_stop_it_is_given_up_before_long() -> None:
@@ -66,7 +67,7 @@ def test_after_the_stop_it_is_given_up_before_long() -> None:
     stop.set()
     with pytest.raises(retry.Stopped, match="the flush"):
         retry.until_done(
-            failing(10**6, OperationalError("away")),  # type: ignore[arg-type]
+            failing(10**6, OperationalError("away")),
             "the flush",
             stop,
             patience_s=0.01,
@@ -78,7 +79,7 @@ def test_a_success_after_the_stop_counts() -> None:
     stop = threading.Event()
     stop.set()
     attempt = failing(2, OperationalError("away"))
-    assert retry.until_done(attempt, "x", stop, patience_s=5) == "done"  # type: ignore[arg-type]
+    assert retry.until_done(attempt, "x", stop, patience_s=5) == "done"
 
 
 def test_a_rows_fault_is_told_from_the_servers() -> None:

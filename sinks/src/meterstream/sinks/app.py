@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from .errors import SinkError
 from .service import Service
-from .settings import load_settings
+from .settings import PREFIX, SinkSettings, load_settings
 from .status import StatusServer
 
 log = logging.getLogger(__name__)
@@ -18,15 +18,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the sink; return its exit code.
 
     0 after SIGTERM or SIGINT, 1 if a feed could not go on, 2 if the settings cannot be used.
-    Takes no arguments: METERSTREAM_* in the environment say everything.
+    Takes no arguments but --help: METERSTREAM_* in the environment say everything.
     """
+    if set(arguments or ()) & {"-h", "--help"}:
+        sys.stdout.write(f"{help_text()}\n")
+        return 0
     if arguments:
-        sys.stderr.write("meterstream sink takes no arguments: METERSTREAM_* variables set it up\n")
+        sys.stderr.write("meterstream sink takes no arguments: --help tells its variables\n")
         return 2
     logging.basicConfig(
         level=os.environ.get("METERSTREAM_LOG_LEVEL", "INFO").upper(),
         format="%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s",
     )
+    for talkative in ("urllib3", "clickhouse_connect"):
+        # Each failure is told once, by what tries it again.
+        logging.getLogger(talkative).setLevel(logging.CRITICAL)
     try:
         settings = load_settings()
         service = Service(settings)
@@ -49,5 +55,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if service.failures else 0
 
 
+def help_text() -> str:
+    """Return what the sink does and every variable that sets it up."""
+    lines = [
+        "usage: meterstream sink",
+        "",
+        "Brings the journal, single runs and the catalog into ClickHouse, until SIGTERM or SIGINT.",
+        "Any number of sinks share the work. These variables set it up (defaults in brackets):",
+        "",
+    ]
+    for name, field in SinkSettings.model_fields.items():
+        default = field.get_default(call_default_factory=False)
+        shown = ",".join(default) if isinstance(default, tuple) else default
+        lines.append(f"  {PREFIX}{name.upper()} [{'' if shown is None else shown}]")
+        if field.description:
+            lines.append(f"      {' '.join(field.description.split())}")
+    return "\n".join(lines)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -24,7 +24,11 @@ class SinkSettings(BaseSettings):
     """What the sink needs to know."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True
+        env_prefix=PREFIX,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
     )
 
     kafka_bootstrap: str = Field("127.0.0.1:9092", min_length=3)
