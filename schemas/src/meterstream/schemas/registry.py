@@ -115,7 +115,7 @@ def _text(value: bytes | None) -> str:
 
 
 def _parse_object(text: str) -> dict[str, Any]:
-    if _depth(text) > MAX_DEPTH:
+    if _is_too_deep(text):
         raise InvalidEvent(Verdict.NOT_JSON, f"nested deeper than {MAX_DEPTH} levels")
     try:
         document = json.loads(text, parse_int=_integer, parse_constant=_refuse_constant)
@@ -133,15 +133,19 @@ def _parse_object(text: str) -> dict[str, Any]:
 _NOT_BRACKETS: Final = re.compile(r'"(?:[^"\\]|\\.)*"?|[^\[\]{}"]+', re.DOTALL)
 
 
-def _depth(text: str) -> int:
-    """Return how deeply the text is nested: asked first, since a parser's stack has an end."""
+def _is_too_deep(text: str) -> bool:
+    """Tell whether the text is nested too deeply; asked first, as a parser's stack has an end."""
     if text.count("[") + text.count("{") <= MAX_DEPTH:
-        return 0
-    depth = deepest = 0
+        return False
+    depth = 0
     for bracket in _NOT_BRACKETS.sub("", text):
-        depth += 1 if bracket in "[{" else -1
-        deepest = max(deepest, depth)
-    return deepest
+        if bracket in "[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                return True
+        else:
+            depth -= 1
+    return False
 
 
 def _integer(digits: str) -> int:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.support.craft import DAY, MINUTE, NOW, SECOND, encode, run, session
+from tests.support.craft import DAY, MINUTE, NOW, SECOND, Json, encode, run, session
 
 from meterstream.schemas.fields import MAX_DURATION_US
 from meterstream.schemas.sketch import BUCKETS, UPPER, bucket_of
@@ -166,3 +166,27 @@ def test_names_are_looked_at_and_free_texts_are_not() -> None:
     assert not holds_control_characters(completed(quantities={"a": 1}, tags={"a": "b"}))
     started = session("started", application="a\x85")
     assert holds_control_characters(decode_event(encode(started)))
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        run(tags={"a": "b"}, quantities={"a": 1}, caller="ui"),
+        session("started", application="x", launch_parameters={"a": "b"}),
+        session("heartbeat", machine_size="m"),
+        session("ended", error_code="e"),
+    ],
+)
+def test_every_name_of_every_type_is_looked_at(event: Json) -> None:
+    """A control character in any text but a prompt is found, in the keys of maps too."""
+    data: Json = event["data"]
+    chosen = ("status", "operation", "caller", "started_at", "quantities")
+    for name, value in data.items():
+        if name in chosen:
+            continue
+        for bad in [{"a\n": "b"}, {"a": "b\n"}] if isinstance(value, dict) else ["x\x80"]:
+            other = {**event, "data": {**data, name: bad}}
+            assert holds_control_characters(decode_event(encode(other))), name
+    for name in ("id", "source", "subject", "dataschema"):
+        assert holds_control_characters(decode_event(encode({**event, name: "x\x1f"}))), name
+    assert not holds_control_characters(decode_event(encode(event)))

@@ -118,6 +118,18 @@ def test_deep_nesting_is_refused_whatever_stands_beside_it() -> None:
         assert (300, Verdict.NOT_JSON) in [(i, v) for i, v, _ in found.refused]
 
 
+def test_many_brackets_are_no_deep_nesting() -> None:
+    """Thousands of arrays beside each other are as deep as one of them."""
+    raw = encode(run())
+    assert raw is not None
+    assert verdict(raw[:-1] + b',"ext":[' + b"[{}]," * 5_000 + b"0]}") is None
+    flat = b"[" * (MAX_DEPTH - 2) + b"[],[]" + b"]" * (MAX_DEPTH - 2)
+    assert verdict(raw[:-1] + b',"ext":' + flat + b"}") is None
+    assert (
+        verdict(raw[:-1] + b',"ext":' + flat.replace(b"[],", b"[[]],") + b"}") is Verdict.NOT_JSON
+    )
+
+
 def test_brackets_in_a_text_are_no_nesting() -> None:
     """Hundreds of brackets within a string nest nothing."""
     assert verdict(run(input="[{" * 300)) is None

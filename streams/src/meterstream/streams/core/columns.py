@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import Final
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -13,7 +15,7 @@ from meterstream.schemas.fields import CONTROL_CHARACTERS, MAX_DURATION_US
 from meterstream.schemas.sketch import UPPER
 
 from .cells import CellKey
-from .decode import AnyEvent, Completed, CompletedData
+from .decode import TYPE_NUMBER, AnyEvent, Completed, CompletedData
 
 _UPPER: Final = np.array(UPPER, np.int64)
 _MICROSECONDS: Final = pa.timestamp("us", tz="UTC")
@@ -145,17 +147,45 @@ def may_hold_control_characters(value: bytes) -> bool:
 
 def holds_control_characters(event: AnyEvent) -> bool:
     """Tell whether a name in the event holds a control character. Free texts may."""
-    data = event.data
-    texts: list[str] = [event.id, event.source, event.dataschema or "", event.subject or ""]
-    for name in data.__struct_fields__:
-        value = getattr(data, name)
-        if isinstance(value, str):
-            if name not in _FREE_TEXTS:
-                texts.append(value)
-        elif isinstance(value, dict):
-            texts.extend(value)
-            texts.extend(text for text in value.values() if isinstance(text, str))
+    names, maps = _NAMES[type(event.data)](event.data), _MAPS[type(event.data)]
+    texts = [event.id, event.source, event.dataschema or "", event.subject or ""]
+    texts += [name for name in names if name]
+    for field in maps:
+        entries = getattr(event.data, field)
+        if entries:
+            texts.extend(entries)
+            texts.extend(text for text in entries.values() if isinstance(text, str))
     return CONTROL_CHARACTERS.search(" ".join(texts)) is not None
 
 
 _FREE_TEXTS: Final = frozenset({"input", "output", "error_message"})
+"""These may hold control characters: they are what people and models wrote."""
+
+
+def _fields_of(data: type, kind: type[msgspec.inspect.Type]) -> list[str]:
+    """Return the fields of a struct that hold a type, alone or among others."""
+    info = msgspec.inspect.type_info(data)
+    assert isinstance(info, msgspec.inspect.StructType), "the data of an event is a struct"
+    return [
+        field.name
+        for field in info.fields
+        for one in (
+            field.type.types if isinstance(field.type, msgspec.inspect.UnionType) else (field.type,)
+        )
+        if isinstance(one, kind)
+    ]
+
+
+_DATA: Final = [
+    field.type.cls
+    for event in TYPE_NUMBER
+    for field in msgspec.inspect.type_info(event).fields  # type: ignore[attr-defined]
+    if field.name == "data"
+]
+_NAMES: Final = {
+    data: attrgetter(
+        *(n for n in _fields_of(data, msgspec.inspect.StrType) if n not in _FREE_TEXTS)
+    )
+    for data in _DATA
+}
+_MAPS: Final = {data: _fields_of(data, msgspec.inspect.DictType) for data in _DATA}

@@ -102,9 +102,8 @@ def _look_closely(value: bytes, event: AnyEvent) -> None:
 
 def _near_the_calendars_end(event: AnyEvent) -> bool:
     """Tell whether a time of the event may leave the calendar when its offset is taken off."""
-    moments = (
-        event.time,
-        getattr(event.data, "started_at", None),
-        getattr(event.data, "ended_at", None),
+    started_at = getattr(event.data, "started_at", event.time)
+    ended_at = getattr(event.data, "ended_at", None) or event.time
+    return not (
+        1 < event.time.year < 9999 and 1 < started_at.year < 9999 and 1 < ended_at.year < 9999
     )
-    return any(moment is not None and moment.year in (1, 9999) for moment in moments)
