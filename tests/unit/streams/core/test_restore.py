@@ -147,6 +147,30 @@ def _batch(state: PartitionState, *names: str) -> EventBatch:
     return batch_of(state.events_position, [run(name) for name in names], [NOW] * len(names))
 
 
+@pytest.mark.parametrize(("since_us", "floor_us"), [(NOW - HOUR, NOW - HOUR), (0, NOW - DAY)])
+def test_a_generation_takes_nothing_from_before_its_ids(since_us: int, floor_us: int) -> None:
+    """Events older than the ids that a genesis carries over are too late in its generation."""
+    step = genesis_step(
+        generation=2,
+        events_topic_id=EVENTS_TOPIC,
+        journal_topic_id=JOURNAL_TOPIC,
+        events_from=0,
+        clock_us=NOW,
+        ids_since_us=since_us,
+        carried={"lost": []},
+    )
+    begun = begin(POLICY, 0, 9, NOW, step)
+    read = apply_record(POLICY, 0, None, 9, NOW, step.header, step.value)
+    assert begun.ids_since_us == read.ids_since_us == floor_us
+    assert json.loads(bytes(unpack_sections(step.value)[Section.GENESIS])) == {
+        "lost": [],
+        "ids_since_us": since_us,
+    }
+    events = [run("a", floor_us - 1), run("b", floor_us)]
+    decided = compute_step(read, batch_of(0, events, [NOW, NOW]), now_us=NOW)
+    assert verdicts(decided) == [Verdict.TOO_LATE, Verdict.COUNTED]
+
+
 def test_an_empty_genesis_writes_no_section_for_nothing() -> None:
     """No ids and no entries take no bytes."""
     assert genesis(ids=Ids.from_bytes(b"")).value == genesis().value
@@ -230,6 +254,8 @@ def test_a_value_that_is_not_its_headers_is_malformed() -> None:
         ({Section.CATALOG: b"[1]"}, "must be an iterable"),
         ({Section.CONTROL: b'["ab"]'}, "missing 1 required"),
         ({Section.CONTROL: b"1"}, "not iterable"),
+        ({Section.GENESIS: b"{"}, "Expecting"),
+        ({Section.GENESIS: b"[]"}, "no attribute"),
     ],
 )
 def test_a_value_that_cannot_be_decoded_is_malformed(

@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from meterstream.schemas.journal import Chain, Section, pack_sections, unpack_sections
@@ -17,6 +17,9 @@ from .sessions import Session
 from .state import Changes, LastEvent, NotNext, PartitionState
 from .step import Step
 
+IDS_SINCE: Final = "ids_since_us"
+"""In the GENESIS section: since when the ids it carries are complete."""
+
 
 def genesis_step(  # noqa: PLR0913 - a genesis names every position, each by its keyword
     *,
@@ -29,17 +32,23 @@ def genesis_step(  # noqa: PLR0913 - a genesis names every position, each by its
     clock_us: int = 0,
     prev: int = NONE,
     ids: Ids | None = None,
+    ids_since_us: int | None = None,
     catalog: tuple[KeptEntry, ...] = (),
     control: tuple[KeptEntry, ...] = (),
     carried: dict[str, Any] | None = None,
 ) -> Step:
     """Return the record that begins a generation at the given positions.
 
-    `ids` are the identities that the new generation must recognise, `catalog` and `control` the
-    entries it carries over; `carried` says in words what it carries and what is lost.
+    `ids` are the identities that the new generation must recognise, complete for events from
+    `ids_since_us` on (None: for all that the horizon allows); older events are too late in it.
+    `catalog` and `control` are the entries it carries over; `carried` says in words what it
+    carries and what is lost.
     """
-    sections = {Section.GENESIS: json.dumps(carried or {}).encode()}
-    changes = Changes(ids=ids, catalog=catalog, control=control)
+    begins = dict(carried or {})
+    if ids_since_us is not None:
+        begins[IDS_SINCE] = ids_since_us
+    sections = {Section.GENESIS: json.dumps(begins).encode()}
+    changes = Changes(ids=ids, catalog=catalog, control=control, ids_since_us=ids_since_us)
     if ids is not None and len(ids):
         sections[Section.IDS] = ids.to_bytes()
     if catalog:
@@ -119,10 +128,13 @@ def decode_changes(value: bytes) -> Changes:
             else (),
             tuple(decode_entries(sections[Section.CATALOG])) if Section.CATALOG in sections else (),
             tuple(decode_entries(sections[Section.CONTROL])) if Section.CONTROL in sections else (),
+            json.loads(bytes(sections[Section.GENESIS])).get(IDS_SINCE)
+            if Section.GENESIS in sections
+            else None,
         )
     except MalformedRecord:
         raise
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise MalformedRecord(str(error)) from error
 
 
@@ -150,5 +162,7 @@ def _begin(
     )
     if changes.ids is not None:
         state.dedup.add(changes.ids)
+    if changes.ids_since_us is not None:
+        state.ids_since_us = max(state.ids_since_us, changes.ids_since_us)
     state.entries = state.entries.with_taken(changes.catalog, changes.control)
     return state

@@ -38,6 +38,8 @@ class Changes:
     sessions: tuple[Session, ...] = ()
     catalog: tuple[KeptEntry, ...] = ()
     control: tuple[KeptEntry, ...] = ()
+    ids_since_us: int | None = None
+    """Only in a genesis: since when its ids are complete."""
 
 
 @dataclass

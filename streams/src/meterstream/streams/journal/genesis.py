@@ -115,6 +115,7 @@ def new_generation(
             clock_us=state.clock_us if state is not None else 0,
             prev=prev,
             ids=begins.ids if fits else None,
+            ids_since_us=state.ids_since_us if state is not None else None,
             catalog=tuple(state.entries.catalog.values()) if state is not None else (),
             control=tuple(state.entries.control) if state is not None else (),
             carried=carried,
