@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -45,6 +45,15 @@ class Target(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class JournalSource:
+    """What is read: the topic, with which client settings, in which consumer group."""
+
+    kafka: Mapping[str, Any]
+    topic: str
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
 class FlushPolicy:
     """When a flush is due: after so many rows, so many bytes of journal, or so long."""
 
@@ -73,12 +82,11 @@ class JournalFeed:
     def __init__(
         self,
         name: str,
-        kafka: Mapping[str, Any],
-        topic: str,
-        group: str,
+        source: JournalSource,
         target: Target,
         policy: FlushPolicy,
         metrics: SinkMetrics,
+        closing: Sequence[Callable[[], None]] = (),
     ) -> None:
         self.name = name
         self._target = target
@@ -88,7 +96,10 @@ class JournalFeed:
         self._stop = threading.Event()
         self._void: dict[int, int] = {}
         self._last_log_time_us: dict[int, int] = {}
-        self._reader = JournalReader(kafka, topic, group, self._assigned, self._revoked)
+        self._closing = closing
+        self._reader = JournalReader(
+            source.kafka, source.topic, source.group, self._assigned, self._revoked
+        )
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set; then store what is pending and leave the group.
@@ -110,6 +121,8 @@ class JournalFeed:
         finally:
             self._pending = _Pending()
             self._reader.close()
+            for close in self._closing:
+                close()
 
     def _take(self, record: JournalRecord) -> None:
         header = record.header

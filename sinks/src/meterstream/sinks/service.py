@@ -15,7 +15,7 @@ from .cells import CellsTarget
 from .client import connect
 from .event_ranges import EventRanges
 from .history import HistoryTarget
-from .journal_feed import FlushPolicy, JournalFeed
+from .journal_feed import FlushPolicy, JournalFeed, JournalSource, Target
 from .log_reader import LogReader
 from .metrics import SinkMetrics
 from .migrate import require_current
@@ -109,13 +109,50 @@ def _client(settings: SinkSettings) -> Client:
 
 
 def _cells(settings: SinkSettings, client: Client, metrics: SinkMetrics) -> Runnable:
+    store = _store(settings, client, metrics)
+    return _journal_feed(
+        settings,
+        client,
+        metrics,
+        CELLS,
+        lambda finder: CellsTarget(
+            client, store, finder, grace_us=settings.grace_us, metrics=metrics
+        ),
+    )
+
+
+def _history(settings: SinkSettings, client: Client, metrics: SinkMetrics) -> Runnable:
+    store = _store(settings, client, metrics)
+    events = EventRanges(settings.kafka_client(), settings.topic(topics.EVENTS))
+    return _journal_feed(
+        settings,
+        client,
+        metrics,
+        HISTORY,
+        lambda finder: HistoryTarget(client, store, finder, events, metrics),
+        events.close,
+    )
+
+
+def _journal_feed(
+    settings: SinkSettings,
+    client: Client,
+    metrics: SinkMetrics,
+    name: str,
+    make_target: Callable[[StartFinder], Target],
+    *closing: Callable[[], None],
+) -> JournalFeed:
     kafka = settings.kafka_client()
     topic = settings.topic(topics.JOURNAL)
-    finder = StartFinder(client, LogReader(kafka), topic, CELLS, grace_us=settings.grace_us)
-    store = _store(settings, client, metrics)
-    target = CellsTarget(client, store, finder, grace_us=settings.grace_us, metrics=metrics)
+    log_reader = LogReader(kafka)
+    finder = StartFinder(client, log_reader, topic, name, grace_us=settings.grace_us)
     return JournalFeed(
-        CELLS, kafka, topic, settings.group(CELLS), target, _policy(settings), metrics
+        name,
+        JournalSource(kafka, topic, settings.group(name)),
+        make_target(finder),
+        _policy(settings),
+        metrics,
+        (log_reader.close, *closing),
     )
 
 
@@ -135,22 +172,6 @@ def _policy(settings: SinkSettings) -> FlushPolicy:
         bytes=settings.sink_flush_bytes,
         delay_s=settings.sink_flush_ms / 1000,
         idle_delay_s=settings.sink_idle_flush_ms / 1000,
-    )
-
-
-def _history(settings: SinkSettings, client: Client, metrics: SinkMetrics) -> Runnable:
-    kafka = settings.kafka_client()
-    topic = settings.topic(topics.JOURNAL)
-    finder = StartFinder(client, LogReader(kafka), topic, HISTORY, grace_us=settings.grace_us)
-    target = HistoryTarget(
-        client,
-        _store(settings, client, metrics),
-        finder,
-        EventRanges(kafka, settings.topic(topics.EVENTS)),
-        metrics,
-    )
-    return JournalFeed(
-        HISTORY, kafka, topic, settings.group(HISTORY), target, _policy(settings), metrics
     )
 
 
