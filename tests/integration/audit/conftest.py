@@ -69,9 +69,12 @@ def pipeline(kafka: str, clickhouse: ClickHouseAddress) -> Iterator[Pipeline]:
     with made.services():
         for partition in range(2):
             meter = made.meter(partition)
-            meter.count(records(partition, 1500), cards=[rate_card()])
-            # A record that a writer left behind after it had lost the partition: void.
-            made.write_journal(partition, meter.stale)
-        yield made
+            some = records(partition, 1500)
+            meter.count(some[:700], cards=[rate_card()])
+            # A record of a writer that had lost the partition and did not know it yet: void.
+            made.void_offset, _ = made.write_journal(partition, meter.stale)
+            meter.count(some[700:])
+        made.settle()
+    yield made
     made.client.command(f"DROP DATABASE {name} SYNC")
     made.client.close()

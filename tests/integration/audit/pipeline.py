@@ -15,7 +15,9 @@ from tests.support.core_runner import batches
 from tests.support.model import Record
 from tests.support.stack import ClickHouseAddress
 
+from meterstream.cli.audit.clickhouse import ClickHouseTables
 from meterstream.cli.audit.kafka import Broker
+from meterstream.cli.audit.run import Settings, run_audit
 from meterstream.cli.topic_admin import TopicAdmin
 from meterstream.schemas.journal import HEADER_KEY
 from meterstream.sinks.migrate import migrate
@@ -116,6 +118,8 @@ class Pipeline:
         self.address = address
         self.database = database
         self.partitions = partitions
+        self.void_offset = -1
+        """Journal offset of a void record, once there is one."""
         admin = TopicAdmin({"bootstrap.servers": bootstrap}, prefix)
         admin.create(["events", "journal", "dlq", "control", "catalog"], partitions)
         broker = Broker({"bootstrap.servers": bootstrap})
@@ -206,6 +210,18 @@ class Pipeline:
         finally:
             stopped.set()
             thread.join()
+
+    def settle(self) -> None:
+        """Wait until the services have stored and published everything."""
+        client = self.address.client(self.database)
+        outcome = run_audit(
+            Broker({"bootstrap.servers": self.bootstrap}),
+            ClickHouseTables(client),
+            Settings(self.prefix, timeout_s=60),
+            lambda _: None,
+        )
+        client.close()
+        assert outcome.holds, outcome.findings.kept
 
     def environment(self) -> dict[str, str]:
         """Return what the command needs to find this pipeline."""

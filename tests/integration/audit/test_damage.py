@@ -102,8 +102,8 @@ DAMAGE = {
     ),
     "a ledger range is added within": (
         "ledger",
-        COPY.format(table="ledger", change="9 AS journal_offset", order="journal_offset"),
-        "(journal offset 9)",
+        COPY.format(table="ledger", change="{void} AS journal_offset", order="journal_offset"),
+        "(journal offset {void}): no valid record of the journal decides the range",
     ),
     "a ledger range is added beyond": (
         "ledger",
@@ -151,6 +151,8 @@ DAMAGE = {
 def test_damage_in_clickhouse(pipeline: Pipeline, audit: Audit, name: str) -> None:
     """A difference of one, in any table, is found, and its row is named."""
     table, statement, text = DAMAGE[name]
+    statement = statement.replace("{void}", str(pipeline.void_offset))
+    text = text.replace("{void}", str(pipeline.void_offset))
     with pipeline.damaged(table, statement):
         outcome = audit(pipeline, "--no-dlq", "--timeout", "20")
     assert outcome.code == 1, outcome.out + outcome.err
@@ -197,7 +199,7 @@ def test_a_broken_journal_record(
         pipeline = Pipeline(broker.bootstrap, "copied.", clickhouse, database, partitions=1)
         with pipeline.services():
             pipeline.meter(0).count(records(0, 400), parts=10, cards=[rate_card()])
-            assert audit(pipeline).code == 0
+            pipeline.settle()
     copy = tmp_path / "copy"
     shutil.copytree(whole, copy)
     flip_a_byte(copy, "copied.journal-0", offset=5)

@@ -1,10 +1,9 @@
-"""Reads what the audit needs from Kafka: bounds, topic ids, the journal and the dead letters.
+"""Reads what the audit needs from Kafka: bounds, topic ids and the dead letters.
 
-Consumers are assigned to partitions and belong to no group; the client checks every CRC.
+Consumers are assigned to partitions and belong to no group.
 """
 
 import time
-from collections import deque
 from collections.abc import Mapping
 from typing import Final
 from uuid import UUID
@@ -14,26 +13,14 @@ from confluent_kafka import TopicPartition as At
 from confluent_kafka.admin import AdminClient
 
 from meterstream.cli.errors import CheckFailed, Unreachable
-from meterstream.schemas.journal import HEADER_KEY
 
 from .dead_letters import Letter, parse_letter
-from .follow import Corrupt, End, Raw
 from .scope import Bounds
 
 ANSWER_S: Final = 15.0
 """How long a broker may be silent before it counts as not there."""
 POLL_S: Final = 0.2
 BATCH: Final = 200
-
-_CORRUPT: Final = frozenset(
-    {
-        KafkaError._BAD_MSG,
-        KafkaError._BAD_COMPRESSION,
-        KafkaError._FAIL,
-        KafkaError.INVALID_MSG,
-        KafkaError.INVALID_MSG_SIZE,
-    }
-)
 
 
 class Broker:
@@ -42,6 +29,7 @@ class Broker:
     def __init__(self, settings: Mapping[str, str]) -> None:
         self._settings: dict[str, str | int | float | bool] = {"log_level": 0, **settings}
         self._address = settings["bootstrap.servers"]
+        self.settings = settings
         self._admin = AdminClient(self._settings)
 
     def topic(self, name: str) -> tuple[UUID, int]:
@@ -98,7 +86,6 @@ class Broker:
                 "enable.partition.eof": True,
                 "auto.offset.reset": "error",
                 "isolation.level": "read_committed",
-                "check.crcs": True,
                 "fetch.message.max.bytes": 4 * 1024 * 1024,
                 "queued.max.messages.kbytes": 32 * 1024,
             }
@@ -134,82 +121,9 @@ class _Reader:
             raise self._broker.unreachable("no answer")
         return messages
 
-    def assign(self, place: At) -> None:
-        """Read on at another place; what was fetched before is dropped."""
-        self._consumer.assign([place])
-
     def close(self) -> None:
         """Leave the broker."""
         self._consumer.close()
-
-
-class JournalLog:
-    """One journal partition from an offset on."""
-
-    def __init__(self, broker: Broker, topic: str, partition: int, start: int) -> None:
-        self._broker = broker
-        self._topic = topic
-        self._partition = partition
-        self._reader = _Reader(broker, [At(topic, partition, start)])
-        self._queue: deque[Raw | Corrupt] = deque()
-        self._position = start
-        """The next offset to put into the queue."""
-        self._at_end = False
-
-    def next(self) -> Raw | Corrupt | End:
-        """Return what comes next; End if nothing does for now."""
-        while not self._queue:
-            for message in self._reader.poll(may_be_silent=self._at_end):
-                if not self._take(message):
-                    break
-            if self._at_end and not self._queue:
-                return End(self._position)
-        return self._queue.popleft()
-
-    def close(self) -> None:
-        """Leave the broker."""
-        self._reader.close()
-
-    def _take(self, message: Message) -> bool:
-        """Put a message into the queue; False if what follows it cannot be relied on."""
-        error, offset = message.error(), message.offset()
-        if error is None:
-            assert offset is not None, "a record has an offset"
-            header = dict(message.headers() or ()).get(HEADER_KEY)
-            raw_header = header if isinstance(header, bytes) else None
-            time_us = int(message.timestamp()[1]) * 1000
-            self._queue.append(Raw(offset, time_us, raw_header, message.value() or b""))
-            self._position = offset + 1
-            self._at_end = False
-            return True
-        if _is_end(error):
-            self._position = max(self._position, offset or 0)
-            self._at_end = True
-            return True
-        if error.code() == KafkaError._AUTO_OFFSET_RESET:
-            self._find_back()
-            return False
-        if error.code() in _CORRUPT:
-            self._skip_to(self._position + 1, error.str())
-            return False
-        return True
-
-    def _find_back(self) -> None:
-        """Go on at the log's beginning if retention took what was to be read, else at its end."""
-        bounds = self._broker.bounds_of(self._topic, self._partition)
-        if self._position < bounds.start:
-            self._skip_to(bounds.start, "retention removed it while the audit was reading")
-        else:
-            self._position = bounds.end
-            self._at_end = True
-            self._reader.assign(At(self._topic, self._partition, bounds.end))
-
-    def _skip_to(self, position: int, reason: str) -> None:
-        # The client does not get past a broken batch by itself, and does not know where it ends.
-        self._queue.append(Corrupt(self._position, reason))
-        self._position = position
-        self._at_end = False
-        self._reader.assign(At(self._topic, self._partition, position))
 
 
 class DeadLetterLog:
@@ -262,9 +176,7 @@ class DeadLetterLog:
 
 
 def _is_answer(error: KafkaError | None) -> bool:
-    if error is None or _is_end(error):
-        return True
-    return error.code() in _CORRUPT or error.code() == KafkaError._AUTO_OFFSET_RESET
+    return error is None or _is_end(error)
 
 
 def _is_end(error: KafkaError) -> bool:

@@ -16,7 +16,8 @@ from meterstream.schemas.verdicts import LEDGER_CLASSES, Verdict, is_rejected, l
 from .dead_letters import Refusals, check_dead_letters
 from .findings import Finding, Findings
 from .follow import Raw
-from .kafka import Broker, DeadLetterLog, JournalLog
+from .journal_log import JournalLog
+from .kafka import Broker, DeadLetterLog
 from .partition import PartitionAudit, Place, Totals
 from .patience import Patience
 from .tables import Tables
