@@ -101,7 +101,7 @@ class MeterSettings(KafkaSettings):
     """At which size a batch of one partition is closed while the meter is behind."""
     batch_linger_ms: int = Field(100, ge=0, le=10_000)
     """How long a small batch waits for more events when the meter is not behind."""
-    fetch_max_bytes: int = Field(4 * 1024 * 1024, ge=128 * 1024, le=256 * 1024 * 1024)
+    fetch_max_bytes: int = Field(8 * 1024 * 1024, ge=128 * 1024, le=256 * 1024 * 1024)
     """The most that one fetch brings for one partition."""
     idle_seconds: Seconds = 5.0
     """After how long without events a partition's clock is moved by an idle record."""
