@@ -3,6 +3,7 @@
 import signal
 import time
 
+import pytest
 from tests.support.services import (
     Sender,
     check,
@@ -14,6 +15,9 @@ from tests.support.services import (
 )
 from tests.support.stack import OwnKafka
 from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.timeout(420)
+"""Time for a busy machine; each wait has its own, shorter limit."""
 
 PARTITIONS = 4
 

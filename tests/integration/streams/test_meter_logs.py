@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from tests.support.services import (
@@ -19,6 +20,9 @@ from tests.support.services import (
 from tests.support.waiting import eventually
 
 from meterstream.schemas.topics import BY_NAME
+
+pytestmark = pytest.mark.timeout(420)
+"""Time for a busy machine; each wait has its own, shorter limit."""
 
 PARTITIONS = 2
 

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from tests.support.services import (
@@ -18,6 +19,9 @@ from tests.support.services import (
     wait_decided,
 )
 from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.timeout(420)
+"""Time for a busy machine; each wait has its own, shorter limit."""
 
 PARTITIONS = 4
 

@@ -189,7 +189,8 @@ class PartitionWorker:
         self.measure()
 
     async def _work(self) -> None:
-        state = self._require_state()
+        state = self._state
+        assert state is not None, "a partition is worked on after it was restored"
         self._entries.register(
             self.partition, state.catalog_position, state.control_position, self._arrived.set
         )
@@ -377,10 +378,6 @@ class PartitionWorker:
     def _check_assignment(self) -> None:
         if not self.assignment.active:
             raise asyncio.CancelledError
-
-    def _require_state(self) -> PartitionState:
-        assert self._state is not None, "a partition is worked on after it was restored"
-        return self._state
 
     def _drop_state(self) -> None:
         self._state = None
