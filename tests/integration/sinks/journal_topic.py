@@ -1,5 +1,6 @@
 """A journal topic on a real broker, into which tests write records by hand."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from confluent_kafka import Producer, TopicPartition
@@ -63,7 +64,7 @@ class JournalTopic:
         if check:
             assert landed == [record.offset for record in records]
 
-    def write_raw(self, value: bytes, partition: int = 0) -> None:
-        """Write a record without a header."""
-        self._producer.produce(self.topic, value=value, partition=partition)
+    def write_raw(self, value: bytes, headers: Sequence[tuple[str, bytes]] = ()) -> None:
+        """Write a record that the meter would not write."""
+        self._producer.produce(self.topic, value=value, partition=0, headers=list(headers))
         assert self._producer.flush(30) == 0

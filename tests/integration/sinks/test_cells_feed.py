@@ -10,7 +10,7 @@ from tests.integration.sinks.journal_topic import JournalTopic, create_topics, d
 from tests.support.journal import DAY_US, Writer, cell
 from tests.support.waiting import eventually
 
-from meterstream.schemas.journal import Link
+from meterstream.schemas.journal import HEADER_KEY, Link
 from meterstream.sinks.service import Service
 from meterstream.sinks.settings import SinkSettings
 
@@ -124,6 +124,32 @@ def test_records_removed_before_they_were_read_stop_the_feed(
     service = run_sink(settings)
     eventually(service.unhealthy, 60, "the feed stopped")
     assert "the chain's beginning is gone" in service.failures["cells"]
+
+
+def test_a_hole_in_the_chain_stops_the_feed(
+    journal: JournalTopic, settings: SinkSettings, run_sink: RunSink, migrated: Client
+) -> None:
+    """A record that continues one that is nowhere is not passed over; what came before stands."""
+    writer = Writer()
+    journal.write(writer.genesis(NOW_US), writer.step([cell(MINUTE_US, runs=2)]))
+    writer.step([cell(MINUTE_US, runs=3)])
+    journal.write(writer.step([cell(MINUTE_US, runs=4)]), check=False)
+    service = run_sink(settings)
+    eventually(service.unhealthy, 60, "the feed stopped")
+    assert "continues 2, which was not seen" in service.failures["cells"]
+    assert "--new-generation" in service.failures["cells"]
+    assert runs(migrated) in (0, 2)
+
+
+def test_a_layout_of_a_newer_meter_stops_the_feed(
+    journal: JournalTopic, settings: SinkSettings, run_sink: RunSink
+) -> None:
+    """What cannot be told from valid is not taken for void."""
+    journal.write_raw(b"value", headers=[(HEADER_KEY, bytes([9]) + bytes(100))])
+    service = run_sink(settings)
+    eventually(service.unhealthy, 60, "the feed stopped")
+    assert "cannot be read" in service.failures["cells"]
+    assert "update the sink" in service.failures["cells"]
 
 
 def test_the_clock_closes_windows_without_events(

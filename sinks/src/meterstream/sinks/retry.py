@@ -42,12 +42,15 @@ def until_done(
     what: str,
     stop: threading.Event,
     on_retry: Callable[[Exception], None] = lambda error: None,
-    patience_s: float = STOP_PATIENCE_S,
+    patience_s: float | None = None,
 ) -> Result:
     """Return what `attempt` returns, trying again after errors that may pass.
 
-    Once `stop` is set it is tried for `patience_s` more seconds, then Stopped is raised.
+    Once `stop` is set it is tried for `patience_s` more seconds (STOP_PATIENCE_S if not told),
+    then Stopped is raised.
     """
+    if patience_s is None:
+        patience_s = STOP_PATIENCE_S
     pause_s = FIRST_PAUSE_S
     give_up_at: float | None = None
     while True:
