@@ -33,6 +33,8 @@ def flush(
     pending records are dropped.
     """
     partitions = [state for state in partitions if state.pending]
+    if not partitions:
+        return 0
     batch = make_batch([one for state in partitions for one in state.pending], now_us)
     sent = 0
 

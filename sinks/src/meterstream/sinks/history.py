@@ -64,6 +64,8 @@ class HistoryTarget:
     def flush(self, commit: Callable[[Mapping[int, Link]], None]) -> None:
         """Store all that is pending, then `commit` its links."""
         pending = {number: records for number, records in self._pending.items() if records}
+        if not pending:
+            return
 
         # 1. The runs, read from the events topic in the order of the journal, one generation
         #    after the other: a new one may begin before the end of the old one.
@@ -75,8 +77,7 @@ class HistoryTarget:
             Position(HISTORY, number, records[-1].record.link, records[-1].record.version)
             for number, records in pending.items()
         ]
-        if positions:
-            self._store.insert("positions", positions_table(positions, time.time_ns() // 1000))
+        self._store.insert("positions", positions_table(positions, time.time_ns() // 1000))
 
         # 3. The links. Only now may a restart begin after these records.
         commit({position.partition: position.link for position in positions})
