@@ -17,7 +17,7 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from .core import Entry
-from .kafka import Broker, BrokerUnavailable, log_bounds, timestamp_us
+from .kafka import Broker, BrokerUnavailable, log_bounds, read_some, timestamp_us
 
 log = logging.getLogger("meterstream.entries")
 
@@ -175,7 +175,7 @@ class EntryReader:
         while not self._stopped.is_set():
             self._obey(consumer, numbers, positions)
             news: dict[tuple[str, int], list[Entry]] = {}
-            for message in consumer.consume(MAX_READ, 0.1):
+            for message in read_some(consumer, MAX_READ, 0.1):
                 error, offset = message.error(), message.offset()
                 where = (message.topic() or "", message.partition() or 0)
                 if where not in numbers:

@@ -69,7 +69,10 @@ class Broker:
                 raise TopicMissing(
                     f"topic {topic} does not exist: create it with `meterstream topics`"
                 ) from None
-            raise BrokerUnavailable(f"topic {topic} cannot be described: {error.str()}") from None
+            raise BrokerUnavailable(
+                f"Kafka at {self.settings.kafka_bootstrap} does not tell about topic {topic}:"
+                f" {error.str()}. Is METERSTREAM_KAFKA_BOOTSTRAP right, and does it run?"
+            ) from None
         high = found.topic_id.get_most_significant_bits() & (2**64 - 1)
         low = found.topic_id.get_least_significant_bits() & (2**64 - 1)
         return UUID(int=high << 64 | low), len(found.partitions)
@@ -115,6 +118,15 @@ def read_at(consumer: Consumer, topic: str, partition: int, offset: int) -> Mess
     finally:
         consumer.unassign()
     raise BrokerUnavailable(f"{topic}-{partition} cannot be read at offset {offset}: no answer")
+
+
+def read_some(consumer: Consumer, limit: int, timeout_seconds: float) -> list[Message]:
+    """Return up to `limit` messages as soon as there is one, none after `timeout_seconds`.
+
+    Consumer.consume would wait for `limit` messages until the time is over.
+    """
+    first = consumer.poll(timeout_seconds)
+    return [] if first is None else [first, *consumer.consume(limit - 1, 0)]
 
 
 def timestamp_us(message: Message) -> int:

@@ -24,7 +24,7 @@ from meterstream.streams.core import (
     genesis_step,
 )
 from meterstream.streams.core.dedup import ID_BYTES
-from meterstream.streams.kafka import Broker, BrokerUnavailable, log_bounds, timestamp_us
+from meterstream.streams.kafka import Broker, BrokerUnavailable, log_bounds, read_some, timestamp_us
 
 from .errors import NotJoined
 from .reader import STALL_SECONDS, header_of
@@ -246,7 +246,7 @@ def _messages(
     position, heard = start, time.monotonic()
     try:
         while position < end:
-            for message in consumer.consume(500, 0.5):
+            for message in read_some(consumer, 500, 0.5):
                 offset, error = message.offset() or 0, message.error()
                 if error is None:
                     heard = time.monotonic()

@@ -8,7 +8,7 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from meterstream.schemas.journal import HEADER_KEY, Chain, Header, MalformedRecord
-from meterstream.streams.kafka import BrokerUnavailable, timestamp_us
+from meterstream.streams.kafka import BrokerUnavailable, read_some, timestamp_us
 
 STALL_SECONDS: Final = 30.0
 """How long a reader waits for the next record before it says that the broker is not there."""
@@ -80,7 +80,7 @@ def read_chain(
         while position < end:
             if unwanted():
                 raise Interrupted
-            for message in consumer.consume(200, 0.5):
+            for message in read_some(consumer, 200, 0.5):
                 error = message.error()
                 if error is None:
                     heard = time.monotonic()

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from meterstream.streams.kafka import BrokerUnavailable, log_bounds
+from meterstream.streams.kafka import BrokerUnavailable, log_bounds, read_some
 
 from .reader import STALL_SECONDS, Interrupted
 from .writer import RecordWriter
@@ -232,7 +232,7 @@ def _records(
         while position < end:
             if unwanted():
                 raise Interrupted
-            for message in consumer.consume(50, 0.5):
+            for message in read_some(consumer, 50, 0.5):
                 error = message.error()
                 if error is None:
                     heard = time.monotonic()

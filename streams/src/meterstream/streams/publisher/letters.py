@@ -13,7 +13,7 @@ from meterstream.schemas.journal import MalformedRecord, Section, unpack_section
 from meterstream.schemas.times import format_rfc3339, from_us
 from meterstream.schemas.verdicts import reason_name
 from meterstream.streams.journal.reader import STALL_SECONDS, JournalRecord
-from meterstream.streams.kafka import BrokerUnavailable, log_bounds, timestamp_us
+from meterstream.streams.kafka import BrokerUnavailable, log_bounds, read_some, timestamp_us
 
 SEEK_OFFSETS: Final = 5_000
 """Records further away than this are sought; nearer ones are reached by reading on."""
@@ -73,7 +73,7 @@ class RawReader:
                 if position is None or not 0 <= wanted[0] - position <= SEEK_OFFSETS:
                     position = wanted[0]
                     self._consumer.assign([TopicPartition(topic, partition, position)])
-                for message in self._consumer.consume(500, 0.2):
+                for message in read_some(self._consumer, 500, 0.2):
                     heard = time.monotonic()
                     error, offset = message.error(), message.offset() or 0
                     if error is not None:
