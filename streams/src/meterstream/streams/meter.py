@@ -192,6 +192,7 @@ class Meter(Service):
         if ending:
             await asyncio.wait([task for _, _, task in ending])
         for partition, worker, _ in ending:
+            self.metrics.forget(partition)
             if worker.parked is not None:
                 self._parked[partition] = worker.parked
 

@@ -1,5 +1,6 @@
 """The metrics of the meter and the publisher, built from the catalogue in `schemas`."""
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,6 +55,13 @@ class MeterMetrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         vars(self).update(build(METER, self.registry))
+
+    def forget(self, partition: int) -> None:
+        """Drop the gauges of a partition that others work on now; counters stay."""
+        for metric in METER:
+            if metric.kind == "gauge" and metric.labels == ("partition",):
+                with contextlib.suppress(KeyError):
+                    getattr(self, metric.name).remove(str(partition))
 
 
 class PublisherMetrics:
