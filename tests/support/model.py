@@ -21,6 +21,8 @@ from meterstream.schemas.topics import CATALOG
 from meterstream.schemas.verdicts import LEDGER_CLASSES, Verdict, ledger_class
 
 MINUTE_US = 60_000_000
+MAX_CELL_SUM = 2**62
+"""The most that a measure of one cell adds up to."""
 HOUR_US = 60 * MINUTE_US
 DAY_US = 24 * HOUR_US
 
@@ -175,18 +177,29 @@ class Model:
             charge = self._charge(event)
             if charge.credits_micro > MAX_CREDITS_MICRO:
                 return Verdict.AMOUNT_TOO_LARGE
-            self._count(record.offset, event, charge)
+            if not self._count(record.offset, event, charge):
+                return Verdict.AMOUNT_TOO_LARGE
 
         end_of_hour_us = (time_us // HOUR_US + 1) * HOUR_US
         self._seen[identity] = _Seen(event, end_of_hour_us + rules.horizon_us + HOUR_US)
         return Verdict.COUNTED
 
-    def _count(self, offset: int, event: RunCompleted, charge: Charge) -> None:
+    def _count(self, offset: int, event: RunCompleted, charge: Charge) -> bool:
+        """Add a run to its cell; False if the cell would hold too much."""
         start_us = to_us(event.time) // MINUTE_US * MINUTE_US
         late = self.counted.clock_us >= start_us + MINUTE_US + self._rules.grace_us
         key = (late, start_us // 1_000_000, dimensions_of(event.data))
-        self.counted.cells.setdefault(key, Usage()).add(_usage(event, charge))
+        cell = self.counted.cells.get(key, Usage())
+        usage = _usage(event, charge)
+        if not late and any(
+            isinstance(amount, int) and amount + getattr(usage, name) > MAX_CELL_SUM
+            for name, amount in vars(cell).items()
+        ):
+            return False
+        cell.add(usage)
+        self.counted.cells[key] = cell
         self.counted.charges[offset] = charge
+        return True
 
     def _charge(self, event: RunCompleted) -> Charge:
         data = event.data

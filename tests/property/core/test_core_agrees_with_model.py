@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from tests.support import model
 from tests.support.core_runner import CoreMeter, run_core
 from tests.support.events import START_US, VALID_ONLY, encode, make_records, rate_card
 from tests.support.model import (
@@ -23,7 +24,7 @@ from tests.support.model import (
 from meterstream.schemas.registry import InvalidEvent, parse_event
 from meterstream.schemas.run import RunCompleted
 from meterstream.schemas.verdicts import Verdict
-from meterstream.streams.core import Policy
+from meterstream.streams.core import Policy, room
 from meterstream.streams.core.decode import Refused, content_of, decode_event, decode_slowly
 
 NOW_US = START_US + 6 * HOUR_US
@@ -172,6 +173,32 @@ def test_a_run_that_costs_too_much_is_refused() -> None:
     assert_same(expected, meter, records)
     assert expected.ledger["rejected"] > 10  # the others took place before there was a card
     assert expected.ledger["counted"] == 300 - expected.ledger["rejected"]
+
+
+@pytest.mark.parametrize("mean_batch", [3, 1_000])
+def test_a_run_that_no_longer_fits_its_cell_is_refused(
+    monkeypatch: pytest.MonkeyPatch, mean_batch: int
+) -> None:
+    """Where a sum would pass its bound the run is refused, on the same offset in any batches."""
+    for module in (model, room):
+        monkeypatch.setattr(module, "MAX_CELL_SUM", 8_000_000_000)
+    records = make_records(31, 300, step_us=1_000)
+    records = [replace(record, value=_in_one_cell(record.value)) for record in records]
+    expected, meter = count_both_ways(records, {}, seed=31, mean_batch=mean_batch)
+    assert_same(expected, meter, records)
+    refused = list(expected.verdicts.values()).count(Verdict.AMOUNT_TOO_LARGE)
+    assert 0 < refused < expected.ledger["counted"]
+
+
+def _in_one_cell(value: bytes | None) -> bytes | None:
+    """Return an event with the team's name as its only dimension, where it is one."""
+    try:
+        event = json.loads(value or b"")
+        for name in ("user_id", "agent_id", "project_id", "model", "provider", "feature_id"):
+            event["data"].pop(name, None)
+    except (ValueError, TypeError, AttributeError, KeyError):
+        return value
+    return encode(event)
 
 
 def test_offsets_without_records() -> None:
