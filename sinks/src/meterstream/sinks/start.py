@@ -65,7 +65,7 @@ class StartFinder:
                 )
             return Start(low, None)
         link = position.link
-        if committed is not None and committed.next_offset < link.next_offset:
+        if committed is not None and low <= committed.next_offset < link.next_offset:
             link = committed
         if low > link.next_offset:
             raise JournalBroken(

@@ -1,0 +1,176 @@
+"""Where a feed begins in a journal partition."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from tests.support.journal import GRACE_US, TODAY_US, Writer
+
+from meterstream.schemas.journal import HEADER_KEY, Link
+from meterstream.sinks.errors import JournalBroken
+from meterstream.sinks.record import JournalRecord
+from meterstream.sinks.start import Start, StartFinder
+
+HOUR_US = 3_600_000_000
+
+
+@dataclass
+class Message:
+    """A record as the client delivers it."""
+
+    record: JournalRecord
+    with_header: bool = True
+
+    def headers(self) -> list[tuple[str, bytes]] | None:
+        return [(HEADER_KEY, self.record.header.pack())] if self.with_header else None
+
+    def timestamp(self) -> tuple[int, int]:
+        return 2, self.record.timestamp_us // 1000
+
+    def leader_epoch(self) -> int:
+        return self.record.leader_epoch
+
+
+@dataclass
+class Journal:
+    """A journal that holds the records from `low` on."""
+
+    records: list[JournalRecord]
+    low: int = 0
+    with_headers: bool = True
+
+    def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        return self.low, self.low + len(self.records)
+
+    def at(self, topic: str, partition: int, offset: int) -> Message | None:
+        found = [record for record in self.records if record.offset == offset]
+        return Message(found[0], self.with_headers) if found else None
+
+
+@dataclass
+class Answer:
+    """Rows of a query."""
+
+    result_rows: list[tuple[int, ...]]
+
+
+@dataclass
+class ClickHouse:
+    """Answers with a position and the ledger."""
+
+    position: Link | None
+    ledger: list[JournalRecord]
+
+    def query(self, sql: str, parameters: dict[str, Any]) -> Answer:
+        if "FROM positions" in sql:
+            at = self.position
+            return Answer(
+                []
+                if at is None
+                else [(at.next_offset, at.prev, at.generation, at.events_position, at.clock_us, 0)]
+            )
+        return Answer(
+            [
+                (
+                    record.offset,
+                    record.header.generation,
+                    record.header.events_to,
+                    record.link.clock_us,
+                    record.version,
+                )
+                for record in self.ledger
+                if record.offset >= parameters["low"]
+            ]
+        )
+
+
+def chain(count: int) -> list[JournalRecord]:
+    """Return a genesis and steps, an hour of the clock apart."""
+    writer = Writer()
+    return [
+        writer.genesis(TODAY_US),
+        *(writer.step(clock_us=TODAY_US + hour * HOUR_US) for hour in range(1, count)),
+    ]
+
+
+def find(
+    journal: Journal,
+    committed: Link | None,
+    position: Link | None,
+    ledger: list[JournalRecord] | None = None,
+) -> Start:
+    """Return where the cells feed begins."""
+    clickhouse: Any = ClickHouse(position, ledger or journal.records)
+    log: Any = journal
+    return StartFinder(clickhouse, log, "journal", "cells", grace_us=GRACE_US).find(0, committed)
+
+
+def test_an_empty_database_begins_at_the_beginning() -> None:
+    """Whatever is committed."""
+    records = chain(3)
+    assert find(Journal(records), None, None) == Start(0, None)
+    assert find(Journal(records), records[2].link, None) == Start(0, None)
+
+
+def test_the_earlier_of_both_places_is_taken() -> None:
+    """Rows that are sent twice do no harm, rows that are not sent do."""
+    records = chain(4)
+    early, late = records[1].link, records[3].link
+    assert find(Journal(records), early, late) == Start(2, early)
+    assert find(Journal(records), late, early) == Start(2, early)
+    assert find(Journal(records), None, late) == Start(4, late)
+
+
+def test_a_committed_place_that_retention_passed_does_not_matter() -> None:
+    """The rows up to the position are stored."""
+    records = chain(5)
+    journal = Journal(records[3:], low=3)
+    assert find(journal, records[1].link, records[3].link) == Start(4, records[3].link)
+
+
+def test_a_gap_between_the_place_and_the_journal_stops() -> None:
+    """The message says what was lost and what to do."""
+    records = chain(5)
+    with pytest.raises(JournalBroken, match="the rows between are lost"):
+        find(Journal(records[4:], low=4), None, records[1].link)
+
+
+def test_a_cut_journal_begins_well_before_the_cut() -> None:
+    """Cells that were open at the cut are written anew."""
+    records = chain(9)
+    start = find(Journal(records[:6]), None, records[8].link, records)
+    assert start.cut == records[5].link
+    assert start.link == records[3].link, "an hour and the grace before the cut"
+    assert start.offset == 4
+
+
+def test_a_record_that_another_leader_wrote_is_another_record() -> None:
+    """The same positions and clock do not make it the one that is stored."""
+    records = chain(6)
+    other = chain(6)
+    for record in other[4:]:
+        object.__setattr__(record, "leader_epoch", 1)
+    object.__setattr__(other[5].header, "events_to", 99)
+    start = find(Journal(other), None, records[5].link, records)
+    assert start.cut == records[3].link
+
+
+def test_records_without_headers_are_not_those_that_are_stored() -> None:
+    """A journal that somebody filled with other things is not followed."""
+    records = chain(3)
+    with pytest.raises(JournalBroken, match="none of the records"):
+        find(Journal(records, with_headers=False), None, records[2].link, records)
+
+
+def test_too_little_journal_before_the_cut_stops() -> None:
+    """Where open minutes cannot be mended nobody pretends that they were."""
+    records = chain(9)
+    with pytest.raises(JournalBroken, match="too little of it is left"):
+        find(Journal(records[5:6], low=5), None, records[8].link, records)
+
+
+def test_a_cut_near_the_genesis_begins_there() -> None:
+    """All rows are made again."""
+    records = chain(4)
+    start = find(Journal(records[:2]), None, records[3].link, records)
+    assert start == Start(0, None, records[1].link)
