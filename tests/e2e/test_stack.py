@@ -20,6 +20,8 @@ from meterstream.cli.traffic.population import Sizes
 from meterstream.cli.traffic.runs import RunMaker
 from meterstream.cli.traffic.synthetic import Synthetic
 
+pytestmark = pytest.mark.timeout(300)  # whichever test is first waits for the stack too
+
 START_TIMEOUT_S = 150.0
 STOP_TIMEOUT_S = 90.0
 LAND_TIMEOUT_S = 90.0
@@ -109,7 +111,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     running.end(signal.SIGTERM)
 
 
-@pytest.mark.timeout(300)
 def test_what_is_sent_is_what_usage_says(stack: RunningStack) -> None:
     """Resends and broken events between them change no number; a second sending neither."""
     before = stack.sums()
@@ -126,7 +127,6 @@ def test_what_is_sent_is_what_usage_says(stack: RunningStack) -> None:
     assert stack.sums() == expected
 
 
-@pytest.mark.timeout(300)
 def test_a_second_replay_changes_no_number(stack: RunningStack, tmp_path: Path) -> None:
     """A trace that is replayed twice with one seed is counted once."""
     trace = tmp_path / "trace.csv"
@@ -145,7 +145,6 @@ def test_a_second_replay_changes_no_number(stack: RunningStack, tmp_path: Path) 
     assert stack.sums() == expected
 
 
-@pytest.mark.timeout(300)
 def test_dead_letters_of_another_partitioner_come_back_once(stack: RunningStack) -> None:
     """Events without a key stand in the queue as wrong_partition, and one replay counts each."""
     before = stack.sums()
