@@ -31,7 +31,7 @@ class Section(IntEnum):
     CHARGES = 6
     """Arrow, CHARGE columns: one row for each counted completed run, in offset order."""
     IDS = 7
-    """The new deduplication ids, 28 bytes each: see `meterstream.streams.core.dedup`."""
+    """The new deduplication ids, 24 bytes each: see `meterstream.streams.core.dedup`."""
     REJECTS = 8
     """JSON: [[topic, offset, verdict, detail], ...] for what goes to the dead-letter queue.
 
