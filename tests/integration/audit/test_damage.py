@@ -102,12 +102,12 @@ DAMAGE = {
     ),
     "a ledger range is added within": (
         "ledger",
-        COPY.format(table="ledger", change="{void} AS journal_offset", order="journal_offset"),
+        COPY.format(table="ledger", change="{void} AS journal_offset", order="version"),
         "(journal offset {void}): no valid record of the journal decides the range",
     ),
     "a ledger range is added beyond": (
         "ledger",
-        COPY.format(table="ledger", change="7000 AS journal_offset", order="journal_offset"),
+        COPY.format(table="ledger", change="7000 AS journal_offset", order="version"),
         "(journal offset 7000): no valid record of the journal decides the range",
     ),
     "a charge is changed by 1 micro": (
@@ -131,7 +131,7 @@ DAMAGE = {
     ),
     "a charge of an offset beyond the log is added": (
         "charges",
-        COPY.format(table="charges", change="900000 AS event_offset", order="event_offset"),
+        COPY.format(table="charges", change="900000 AS event_offset", order="version"),
         "event offset 900000",
     ),
     "a run of the history is deleted": (

@@ -17,6 +17,7 @@ from aiokafka.errors import (
     CorruptRecordException,
     KafkaError,
     OffsetOutOfRangeError,
+    RecordTooLargeError,
     UnsupportedCodecError,
 )
 
@@ -30,6 +31,7 @@ FETCH_BYTES: Final = 4 * 1024 * 1024
 
 _BROKEN: Final = (
     CorruptRecordException,
+    RecordTooLargeError,  # a length that is garbage: the batch seems to go on for ever
     UnsupportedCodecError,
     # What the parser raises where lengths or types within a batch are garbage.
     ArithmeticError,
