@@ -163,10 +163,12 @@ def test_a_refused_row_is_set_aside_and_its_neighbours_land(
     assert migrated.command("SELECT count() FROM usage_quarters") == 0
     assert sink.reread(migrated).watermarks == sink.state.watermarks
     migrated.command("ALTER TABLE usage_minutes DROP CONSTRAINT no_bad_users")
+    migrated.raw_insert("usage_minutes", insert_block=refused[0][1], fmt="JSONEachRow")
     migrated.command("TRUNCATE TABLE quarantine")
     sink.state = sink.reread(migrated)
     sink.take(writer.idle(TODAY_US + 12 * MINUTE_US))
-    assert migrated.command("SELECT sum(runs) FROM usage_days FINAL") == 19
+    assert migrated.command("SELECT sum(runs) FROM usage_days FINAL") == 20
+    assert usage(migrated, "user", "1d")[0] == ("bad", 1, 0, 0.05)
 
 
 def test_a_table_that_refuses_every_row_stops_the_flush(

@@ -5,7 +5,8 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
+from uuid import UUID
 
 import pyarrow as pa
 from clickhouse_connect.driver.client import Client
@@ -29,6 +30,8 @@ class Refused:
     target: str
     row: dict[str, object]
     error: str
+    row_json: str = ""
+    """The row as ClickHouse's JSONEachRow takes it, to insert it once the cause is mended."""
 
 
 class Store(Protocol):
@@ -89,7 +92,8 @@ class ClickHouseStore:
             if not is_row_fault(error):
                 raise
             if part.num_rows == 1:
-                refused.append(Refused(target, part.to_pylist()[0], str(error)))
+                row = part.to_pylist()[0]
+                refused.append(Refused(target, row, str(error), _row_json(row, part.schema)))
                 if len(refused) > MAX_REFUSED_ROWS:
                     raise RowsRefused(
                         f"ClickHouse refuses more than {MAX_REFUSED_ROWS} rows of one insert into"
@@ -102,29 +106,40 @@ class ClickHouseStore:
 
 
 def _quarantine_table(refused: list[Refused], now_us: int) -> pa.Table:
-    rows = []
-    for one in refused:
-        text = json.dumps(one.row, default=_as_json, sort_keys=True)
-        rows.append(
-            {
-                "target": one.target,
-                **{name: one.row.get(name, 0) for name in ("generation", "partition", "version")},
-                "events_topic_id": one.row.get("events_topic_id", bytes(16)),
-                "late": one.row.get("late", -1),
-                "window_start": one.row.get("window_start", 0),
-                "row_hash": int.from_bytes(
-                    hashlib.blake2b(text.encode(), digest_size=8).digest(), "big"
-                ),
-                "row_json": text,
-                "error": one.error,
-                "quarantined_at": now_us,
-            }
-        )
+    rows = [
+        {
+            "target": one.target,
+            **{name: one.row.get(name, 0) for name in ("generation", "partition", "version")},
+            "events_topic_id": one.row.get("events_topic_id", bytes(16)),
+            "late": one.row.get("late", -1),
+            "window_start": one.row.get("window_start", 0),
+            "row_hash": int.from_bytes(
+                hashlib.blake2b(one.row_json.encode(), digest_size=8).digest(), "big"
+            ),
+            "row_json": one.row_json,
+            "error": one.error,
+            "quarantined_at": now_us,
+        }
+        for one in refused
+    ]
     return pa.Table.from_pylist(rows, _QUARANTINE_SCHEMA)
 
 
-def _as_json(value: object) -> str:
-    return value.hex() if isinstance(value, bytes) else str(value)
+def _row_json(row: dict[str, Any], schema: pa.Schema) -> str:
+    return json.dumps({name: _plain(value, schema.field(name).type) for name, value in row.items()})
+
+
+def _plain(value: Any, kind: pa.DataType) -> object:
+    """Return a value in the form that JSONEachRow reads back."""
+    if value is None:
+        return None
+    if pa.types.is_fixed_size_binary(kind):
+        return str(UUID(bytes=value))
+    if pa.types.is_timestamp(kind):
+        return value.strftime("%Y-%m-%d %H:%M:%S" + (".%f" if kind.unit == "us" else ""))
+    if pa.types.is_map(kind):
+        return {str(key): item for key, item in value}
+    return str(value) if pa.types.is_date(kind) else value
 
 
 _QUARANTINE_SCHEMA: Final = pa.schema(
