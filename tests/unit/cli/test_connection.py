@@ -10,7 +10,6 @@ import pytest
 from meterstream.cli.connection import FILE_NAME, connect
 from meterstream.cli.errors import Unreachable
 from meterstream.cli.stack.file import choose_addresses, mark_ended, write_file
-from meterstream.local.ports import free_ports
 
 
 @pytest.fixture(autouse=True)
@@ -97,14 +96,19 @@ def test_what_commands_find_services_find(tmp_path: Path, monkeypatch: pytest.Mo
     assert (again.bootstrap, again.clickhouse) == (there.bootstrap, there.clickhouse)
 
 
-def test_addresses_stay_over_restarts(tmp_path: Path) -> None:
-    """The next start takes the same ports and passwords, unless others are asked for."""
+@pytest.mark.parametrize("free", [True, False])
+def test_addresses_stay_over_restarts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: bool
+) -> None:
+    """The next start takes the same passwords, and the same ports unless somebody took them."""
     _write_stack(tmp_path)
     mark_ended(tmp_path)
     before = json.loads((tmp_path / FILE_NAME).read_text())
+    # Whether others on this machine take a port meanwhile is not for this test to tell.
+    monkeypatch.setattr("meterstream.cli.stack.file.can_bind", lambda _: free)
+    monkeypatch.setattr("meterstream.cli.stack.file.free_ports", lambda _: (1, 2))
     again = choose_addresses(tmp_path)
-    assert again.clickhouse_port == before["clickhouse"]["port"]
+    assert again.clickhouse_port == (before["clickhouse"]["port"] if free else 2)
     assert again.password == before["clickhouse"]["password"]
     assert again.reader_password == before["reader"]["password"]
-    (port,) = free_ports(1)
-    assert choose_addresses(tmp_path, kafka_port=port).kafka_port == port
+    assert choose_addresses(tmp_path, kafka_port=3).kafka_port == 3
