@@ -92,6 +92,7 @@ READ: list[tuple[Any, list[str]]] = [
             "_auto_offset_reset",
             "_fetch_min_bytes",
             "_fetch_max_wait_ms",
+            "_fetch_max_bytes",
             "_fetcher",
             "_subscription",
             "_closed",

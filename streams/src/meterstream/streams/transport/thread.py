@@ -24,6 +24,9 @@ from .unpack import take
 BACKPRESSURE_WAIT_SECONDS: Final = 0.05
 """How long a fetch waits at most while a partition is held back, so that it is soon resumed."""
 
+FETCH_BYTES: Final = 32 * 1024 * 1024
+"""The most that one fetch brings for all partitions of a broker: bounds memory with many."""
+
 
 class BatchConsumerThread(AIOKafkaConsumerThread):
     """Delivers a RecordBatch for each partition's fetch, also where a fetch holds only markers."""
@@ -45,6 +48,7 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         consumer._auto_offset_reset = "none"
         consumer._fetch_min_bytes = self._batching.fetch_min_bytes
         consumer._fetch_max_wait_ms = self._batching.fetch_wait_ms
+        consumer._fetch_max_bytes = FETCH_BYTES
         return consumer
 
     async def _fetch_records(
