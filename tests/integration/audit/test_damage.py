@@ -166,6 +166,22 @@ def test_the_damage_was_mended(pipeline: Pipeline, audit: Audit) -> None:
     assert outcome.code == 0, outcome.out + outcome.err
 
 
+def test_reading_again_mends(pipeline: Pipeline) -> None:
+    """A sink whose positions and watermarks are deleted writes what was changed or deleted anew."""
+    synchronous = {"mutations_sync": 2}
+    for statement in (
+        "ALTER TABLE usage_minutes UPDATE credits_micro = credits_micro + 1 WHERE 1",
+        "ALTER TABLE usage_days DELETE WHERE late = -1",
+        "ALTER TABLE ledger DELETE WHERE journal_offset = 4",
+        "ALTER TABLE charges DELETE WHERE event_offset < 100",
+        "ALTER TABLE positions DELETE WHERE 1",
+        "ALTER TABLE watermarks DELETE WHERE 1",
+    ):
+        pipeline.client.command(statement, settings=synchronous)
+    with pipeline.services():
+        pipeline.settle()
+
+
 def test_stages_that_lag(
     kafka: str, prefix: str, clickhouse: ClickHouseAddress, database: str, audit: Audit
 ) -> None:
