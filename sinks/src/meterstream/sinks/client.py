@@ -22,6 +22,8 @@ WRITE_SETTINGS: Final[Mapping[str, Any]] = {
     "insert_deduplicate": 0,
     # An import of old events touches many days in one insert.
     "max_partitions_per_insert_block": 0,
+    # The newest rows are chosen before they are sent; FINAL does the rest.
+    "optimize_on_insert": 0,
 }
 
 CLUSTER_SETTINGS: Final[Mapping[str, Any]] = {
