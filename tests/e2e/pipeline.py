@@ -178,6 +178,10 @@ class Traffic:
             self._sender.send(self._per_second // 10, per_second=self._per_second)
         self.seconds, self.runs = time.monotonic() - begun, self._sender.sent.runs - before
 
+    def end(self) -> None:
+        """Send no more than what is under way."""
+        self._end.set()
+
     def __enter__(self) -> "Traffic":
         """Begin."""
         self._thread.start()
@@ -185,7 +189,7 @@ class Traffic:
 
     def __exit__(self, *_: object) -> None:
         """Send the last tenth of a second's runs, and wait until the broker has them all."""
-        self._end.set()
+        self.end()
         self._thread.join()
 
 
