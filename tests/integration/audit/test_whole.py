@@ -1,6 +1,7 @@
 """A pipeline in order passes the audit, whatever it went through."""
 
 from collections import Counter
+from threading import Thread
 
 import pytest
 from confluent_kafka import TopicPartition
@@ -77,6 +78,30 @@ def test_a_pipeline_without_events_passes(fresh: Pipeline, audit: Audit) -> None
     outcome = audit(fresh, "--json")
     assert outcome.code == 0, outcome.out + outcome.err
     assert outcome.json["total"]["offered"] == 0
+
+
+def test_a_pipeline_under_load_passes(fresh: Pipeline, audit: Audit) -> None:
+    """While events go on arriving, each audit holds for the offsets that it began with."""
+    made = records(0, 3000)
+    with fresh.services():
+        fresh.meter(1)
+        meter = fresh.meter(0)
+        meter.count(made[:500])
+
+        def go_on() -> None:
+            for first in range(500, 3000, 50):
+                meter.count(made[first : first + 50], parts=2)
+
+        thread = Thread(target=go_on)
+        thread.start()
+        outcomes = [audit(fresh, "--json") for _ in range(3)]
+        thread.join()
+        outcomes.append(audit(fresh, "--json"))
+    for outcome in outcomes:
+        assert outcome.code == 0, outcome.out + outcome.err
+    offered = [outcome.json["total"]["offered"] for outcome in outcomes]
+    assert offered == sorted(offered)
+    assert offered[-1] == 3000
 
 
 def test_retention_may_remove_the_journals_beginning(fresh: Pipeline, audit: Audit) -> None:

@@ -26,6 +26,8 @@ SECOND_US: Final = 1_000_000
 _KNOWN: Final = np.zeros(256, np.bool_)
 _KNOWN[[int(verdict) for verdict in Verdict]] = True
 
+_VERDICTS: Final = {int(verdict): int(verdict) for verdict in Verdict}
+
 TABLES: Final = {
     Section.CELLS: rows.CELL,
     Section.LATE_MINUTES: rows.CELL,
@@ -108,10 +110,10 @@ def _entries(data: memoryview) -> None:
 def _rejects(data: memoryview, record: ValidRecord) -> list[Reject]:
     try:
         return [
-            Reject(str(topic), int(offset), int(Verdict(verdict)), record.offset)
+            Reject(str(topic), int(offset), _VERDICTS[verdict], record.offset)
             for topic, offset, verdict, _ in _json(data)
         ]
-    except (ValueError, TypeError):
+    except (KeyError, ValueError, TypeError):
         raise MalformedRecord("REJECTS is not [topic, offset, verdict, detail]") from None
 
 
