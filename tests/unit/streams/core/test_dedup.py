@@ -209,6 +209,18 @@ def test_eras_follow_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     assert known._eras == []
 
 
+def test_an_era_is_filled_to_its_capacity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next era begins with the first id that does not fit, not with the last that does."""
+    monkeypatch.setattr(module, "FIRST_ERA_IDS", 64)
+    known = Dedup(HORIZON)
+    known.add(random_ids(1, 1))
+    capacity = known._eras[0].filter.capacity
+    known.add(random_ids(capacity - 1, 2))
+    assert len(known._eras) == 1
+    known.add(random_ids(1, 3))
+    assert len(known._eras) == 2
+
+
 def test_a_run_larger_than_an_era_gets_one_of_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """A restored run of any size has a filter that holds it."""
     monkeypatch.setattr(module, "FIRST_ERA_IDS", 64)

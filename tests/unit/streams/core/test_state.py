@@ -23,7 +23,7 @@ def test_cells_leave_memory_when_the_clock_has_closed_them() -> None:
     partition.idle(NOW + 11 * MINUTE - 1)
     assert partition.state.live_cells == 2
     partition.idle(NOW + 11 * MINUTE)
-    assert partition.state.live_cells == 1
+    assert (partition.state.live_cells, partition.state.has_open_windows) == (1, True)
     partition.idle(NOW + 12 * MINUTE)
     assert (partition.state.live_cells, partition.state.has_open_windows) == (0, False)
 
