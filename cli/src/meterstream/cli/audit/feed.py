@@ -31,7 +31,9 @@ class Feed:
         while self.reached and self._position <= journal_offset:
             found = self._tables.position(self._name, self._partition)
             if found is None and self._name == HISTORY:
-                self._findings.note("runs: not compared, the history feed is off")
+                self._findings.note(
+                    "runs: not compared, the history feed is off, or has stored nothing yet"
+                )
                 self.reached = False
                 return False
             self._position = found or 0

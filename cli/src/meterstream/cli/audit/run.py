@@ -22,6 +22,7 @@ from .partition import PartitionAudit, Place, Totals
 from .patience import Patience
 from .tables import Tables
 
+FLUSH_PAUSES: Final = 20
 USAGE_TABLES: Final = ("usage_minutes", "usage_quarters", "usage_days", "charges")
 
 
@@ -96,7 +97,7 @@ def run_audit(
                 audit.run(log, link)
             outcome.partitions[place.partition] = audit.totals
     # 3. What belongs to no partition that was audited.
-    _check_strangers(tables, findings)
+    _check_strangers(tables, patience, findings)
     if settings.with_dlq:
         _check_dlq(broker, f"{settings.prefix}{DLQ}", refusals, patience, findings)
     else:
@@ -161,10 +162,16 @@ def _begins_with_genesis(broker: Broker, place: Place) -> bool:
         return True
 
 
-def _check_strangers(tables: Tables, findings: Findings) -> None:
+def _check_strangers(tables: Tables, patience: Patience, findings: Findings) -> None:
     """Report rows whose topic id, generation and partition no record of the ledger knows."""
     for table in USAGE_TABLES:
-        for row in tables.strangers(table).iter_rows(named=True):
+        found = tables.strangers(table)
+        # The first flush of a generation stores its rows before the ledger.
+        for _ in range(FLUSH_PAUSES):
+            if found.is_empty() or not patience.wait(f"{table}: the ledger of a new generation"):
+                break
+            found = tables.strangers(table)
+        for row in found.iter_rows(named=True):
             findings.add(
                 Finding(
                     table,
