@@ -52,7 +52,6 @@ def bytes_an_id(count: int, hours: int = 24) -> dict[str, Any]:
         "bytes_per_id": round((_rss() - before) / count, 1),
         "own_count_bytes_per_id": round(dedup.nbytes / count, 1),
         "us_per_id": round(seconds / count * 1e6, 2),
-        "clock_forgets_at": first_hour * HOUR_US + DAY_US + 2 * HOUR_US,
     }
 
 
