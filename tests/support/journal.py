@@ -10,11 +10,11 @@ from uuid import UUID
 import pyarrow as pa
 
 from meterstream.schemas import rows
+from meterstream.schemas.arrow import arrow_schema
 from meterstream.schemas.journal import Chain, Header, Kind, Section, pack_sections
 from meterstream.schemas.journal.header import NONE
 from meterstream.schemas.verdicts import Verdict
 from meterstream.sinks.record import Decoded, JournalRecord, decode
-from meterstream.sinks.sections import schema_of
 
 EVENTS_TOPIC_ID = UUID("11111111-2222-3333-4444-555555555555")
 JOURNAL_TOPIC_ID = UUID("aaaaaaaa-2222-3333-4444-555555555555")
@@ -40,7 +40,7 @@ def arrow(columns: Sequence[rows.Column], given: Iterable[Row]) -> bytes:
         }
         for row in given
     ]
-    table = pa.Table.from_pylist(filled, schema_of(columns))
+    table = pa.Table.from_pylist(filled, arrow_schema(columns))
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)

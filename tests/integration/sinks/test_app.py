@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from clickhouse_connect.driver.client import Client
@@ -20,6 +21,7 @@ from meterstream.sinks import app
 from meterstream.sinks.settings import SinkSettings
 
 NOW_US = time.time_ns() // 1_000_000 * 1000
+FLUSH_ROWS = 5
 COMMAND = [sys.executable, "-m", "meterstream.sinks.app"]
 
 
@@ -37,6 +39,7 @@ def environment(settings: SinkSettings) -> dict[str, str]:
         "METERSTREAM_CLICKHOUSE_DATABASE": settings.clickhouse_database,
         "METERSTREAM_SINK_METRICS_PORT": str(port),
         "METERSTREAM_SINK_FLUSH_MS": "60000",
+        "METERSTREAM_SINK_FLUSH_ROWS": str(FLUSH_ROWS),
     }
 
 
@@ -87,6 +90,29 @@ def test_sigterm_stores_what_is_pending_and_leaves(
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0
     assert migrated.command("SELECT sum(runs) FROM usage_minutes FINAL") == 3
+
+
+def test_a_flush_does_not_import_pandas(
+    kafka: str,
+    prefix: str,
+    migrated: Client,
+    environment: dict[str, str],
+    process: subprocess.Popen[str],
+) -> None:
+    """Where pandas is installed for others, the sink takes neither its time nor its memory."""
+    create_topics(kafka, prefix, "journal", "events", "catalog")
+    writer = Writer()
+    minute = NOW_US // MINUTE_US * MINUTE_US
+    charges = [{"event_offset": n, "event_time": NOW_US} for n in range(FLUSH_ROWS)]
+    JournalTopic(kafka, prefix).write(
+        writer.genesis(NOW_US), writer.step([cell(minute, runs=FLUSH_ROWS)], charges=charges)
+    )
+    for table in ("ledger", "runs", "positions"):
+        count = f"SELECT count() FROM {table}"
+        eventually(lambda count=count: migrated.command(count), 60, f"rows in {table}")
+    loaded = Path(f"/proc/{process.pid}/maps").read_text()
+    assert "/pyarrow/" in loaded
+    assert "/pandas/" not in loaded
 
 
 def test_settings_that_cannot_be_used_end_it_at_once() -> None:

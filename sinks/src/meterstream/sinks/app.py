@@ -6,6 +6,8 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from meterstream.schemas.arrow import leave_pandas_out
+
 from .errors import SinkError
 from .service import Service
 from .settings import PREFIX, SinkSettings, load_settings
@@ -33,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for talkative in ("urllib3", "clickhouse_connect"):
         # Each failure is told once, by what tries it again.
         logging.getLogger(talkative).setLevel(logging.CRITICAL)
+    leave_pandas_out()
     try:
         settings = load_settings()
         service = Service(settings)

@@ -14,6 +14,7 @@ import mode
 from faust.types import TP
 
 from meterstream.schemas import topics as names
+from meterstream.schemas.arrow import leave_pandas_out
 
 from . import logs
 from .journal import NotJoined
@@ -171,6 +172,7 @@ def main(argv: Sequence[str] | None = None, ledger: Ledger | None = None) -> int
     )
     options = parser.parse_args(argv)
     logs.set_up()
+    leave_pandas_out()
     try:
         settings = load(MeterSettings)
         broker = Broker(settings)

@@ -7,13 +7,13 @@ import pyarrow as pa
 import pytest
 from tests.support.craft import NOW
 
+from meterstream.schemas.arrow import arrow_schema
 from meterstream.schemas.journal import MalformedRecord
 from meterstream.schemas.rows import CELL, CHARGE, SESSION
 from meterstream.streams.core.arrow import (
     CELL_SCHEMA,
     CHARGE_SCHEMA,
     SESSION_SCHEMA,
-    arrow_schema,
     decode_cells,
     decode_rows,
     encode_cells,

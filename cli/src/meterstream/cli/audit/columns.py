@@ -5,12 +5,12 @@ lists of equal length, `<name>_buckets` and `<name>_counts`.
 """
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any, Final
 
 import polars as pl
 import pyarrow as pa
 
+from meterstream.schemas.arrow import arrow_schema
 from meterstream.schemas.journal import MalformedRecord
 from meterstream.schemas.rows import CELL_KEY, CELL_SKETCHES, CELL_SUMS, Column
 
@@ -22,22 +22,6 @@ SKETCHES: Final = [
 ]
 VALUES: Final = [*SUMS, *SKETCHES]
 
-_TYPES: Final[dict[str, pa.DataType]] = {
-    "text": pa.dictionary(pa.int32(), pa.string()),
-    "int64": pa.int64(),
-    "int32": pa.int32(),
-    "uint8": pa.uint8(),
-    "seconds": pa.timestamp("s", "UTC"),
-    "microseconds": pa.timestamp("us", "UTC"),
-    "sketch": pa.map_(pa.int16(), pa.int64()),
-}
-
-
-@cache
-def schema_of(columns: tuple[Column, ...]) -> pa.Schema:
-    """Return the Arrow schema that a section with these columns must have."""
-    return pa.schema([pa.field(c.name, _TYPES[c.kind], nullable=False) for c in columns])
-
 
 def read_section(data: memoryview, columns: tuple[Column, ...]) -> pa.Table:
     """Return the rows of an Arrow section; MalformedRecord if they are not of `columns`."""
@@ -47,7 +31,7 @@ def read_section(data: memoryview, columns: tuple[Column, ...]) -> pa.Table:
         table.validate(full=True)
     except (pa.ArrowException, OSError) as error:
         raise MalformedRecord(f"an Arrow section cannot be read: {error}") from None
-    wanted = schema_of(columns)
+    wanted = arrow_schema(columns)
     if table.schema.names != wanted.names or table.schema.types != wanted.types:
         raise MalformedRecord(f"an Arrow section has other columns than {wanted.names}")
     return table
@@ -55,7 +39,7 @@ def read_section(data: memoryview, columns: tuple[Column, ...]) -> pa.Table:
 
 def to_frame(tables: Sequence[pa.Table], columns: tuple[Column, ...]) -> pl.DataFrame:
     """Return the rows of sections, one after the other."""
-    table = pa.concat_tables(tables) if tables else schema_of(columns).empty_table()
+    table = pa.concat_tables(tables) if tables else arrow_schema(columns).empty_table()
     arrays: dict[str, Any] = {}
     for column in columns:
         values = table.column(column.name)

@@ -63,11 +63,14 @@ def _run(
 ) -> "Outcome":
     from clickhouse_connect.driver.exceptions import ClickHouseError
 
+    from meterstream.schemas.arrow import leave_pandas_out
+
     from .clickhouse import ClickHouseTables
     from .kafka import Broker
     from .progress import Telling
     from .run import Settings, run_audit
 
+    leave_pandas_out()
     connection = connect(data)
     client = connection.clickhouse.client()
     try:

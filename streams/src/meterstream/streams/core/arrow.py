@@ -1,32 +1,17 @@
 """Rows as Arrow: the schemas that `meterstream.schemas.rows` declares, to bytes and back."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain, pairwise
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
+from meterstream.schemas.arrow import arrow_schema
 from meterstream.schemas.journal import MalformedRecord
-from meterstream.schemas.rows import CELL, CELL_KEY, CELL_SUMS, CHARGE, SESSION, Column
+from meterstream.schemas.rows import CELL, CELL_KEY, CELL_SUMS, CHARGE, SESSION
 
 from .cells import SUMS, CellKey, CellValues, Sketch
-
-_TYPES: Final[dict[str, pa.DataType]] = {
-    "text": pa.dictionary(pa.int32(), pa.string()),
-    "int64": pa.int64(),
-    "int32": pa.int32(),
-    "uint8": pa.uint8(),
-    "seconds": pa.timestamp("s", tz="UTC"),
-    "microseconds": pa.timestamp("us", tz="UTC"),
-    "sketch": pa.map_(pa.int16(), pa.int64()),
-}
-
-
-def arrow_schema(columns: Iterable[Column]) -> pa.Schema:
-    """Return the Arrow schema of rows with these columns."""
-    return pa.schema([pa.field(c.name, _TYPES[c.kind], nullable=False) for c in columns])
-
 
 CELL_SCHEMA: Final = arrow_schema(CELL)
 CHARGE_SCHEMA: Final = arrow_schema(CHARGE)
