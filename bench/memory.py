@@ -68,7 +68,11 @@ def resident_growth(first: int, last: int) -> dict[str, Any]:
         0,
         0,
         genesis_step(
-            generation=1, events_topic_id=UUID(int=1), journal_topic_id=UUID(int=2), events_from=0
+            grace_seconds=600,
+            generation=1,
+            events_topic_id=UUID(int=1),
+            journal_topic_id=UUID(int=2),
+            events_from=0,
         ),
     )
     at_first = 0

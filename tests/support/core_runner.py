@@ -132,6 +132,7 @@ class CoreMeter:
         """Offset, log time, packed header and value of each record."""
         self.reader = Reader()
         genesis = genesis_step(
+            grace_seconds=policy.grace_seconds,
             generation=1,
             events_topic_id=EVENTS_TOPIC,
             journal_topic_id=JOURNAL_TOPIC,

@@ -164,6 +164,7 @@ class Partition:
     def __post_init__(self) -> None:
         """Begin the first generation."""
         genesis = genesis_step(
+            grace_seconds=self.policy.grace_seconds,
             generation=1,
             events_topic_id=EVENTS_TOPIC,
             journal_topic_id=JOURNAL_TOPIC,

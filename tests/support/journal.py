@@ -90,6 +90,7 @@ class Writer:
         value = pack_sections(found)
         header = Header(
             kind=kind,
+            grace_seconds=GRACE_US // 1_000_000,
             generation=self.generation,
             events_topic_id=self.events_topic_id,
             journal_topic_id=JOURNAL_TOPIC_ID,

@@ -56,6 +56,7 @@ class Meter:
     def begin(self, generation: int, events_from: int = 0, clock_us: int = 0) -> None:
         """Write a genesis record."""
         step = genesis_step(
+            grace_seconds=600,
             generation=generation,
             events_topic_id=self.pipeline.events_id,
             journal_topic_id=self.pipeline.journal_id,

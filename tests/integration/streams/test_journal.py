@@ -67,7 +67,7 @@ class Partition:
         self.catalogue = Catalogue()
         self.producer = Producer({"bootstrap.servers": kafka})
         self.sent = 0
-        genesis = first_generation(self.broker, self.topics, 0)
+        genesis = first_generation(self.broker, self.topics, POLICY, 0)
         offset, at_us = self.append(genesis)
         self.state = begin(POLICY, 0, offset, at_us, genesis)
 

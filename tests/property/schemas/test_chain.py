@@ -24,7 +24,7 @@ def header(
 ) -> Header:
     """Return a header; what the chain does not look at is the same in all."""
     return Header(
-        kind, generation, UUID(int=1), UUID(int=2), prev, events_from, events_to, 0, 0,
+        kind, 600, generation, UUID(int=1), UUID(int=2), prev, events_from, events_to, 0, 0,
         clock_us, limit_us, -1, 0, 0, -1, 0,
     )  # fmt: skip
 

@@ -16,9 +16,10 @@ from meterstream.schemas.journal import (
     pack_sections,
     unpack_sections,
 )
+from meterstream.schemas.journal.header import MAX_GRACE_SECONDS
 
 HEADER = Header(
-    Kind.STEP, 7, UUID(int=1), UUID(int=2), 5, 10, 20, 3, 4, 1_000, 2_000, 19, 999,
+    Kind.STEP, 600, 7, UUID(int=1), UUID(int=2), 5, 10, 20, 3, 4, 1_000, 2_000, 19, 999,
     2**64 - 1, -1, 2**32 - 1,
 )  # fmt: skip
 
@@ -29,6 +30,7 @@ int64 = st.integers(-(2**63), 2**63 - 1)
     st.builds(
         Header,
         st.sampled_from(Kind),
+        st.integers(0, MAX_GRACE_SECONDS),
         st.integers(0, 2**32 - 1),
         st.uuids(),
         st.uuids(),
@@ -46,7 +48,7 @@ def test_headers_round_trip(header: Header) -> None:
 def test_the_layout_does_not_change() -> None:
     """The bytes of a header are those of layout 1, which stored journals rely on."""
     assert HEADER.pack().hex() == (
-        "0102000000000007"
+        "0102025800000007"
         "00000000000000000000000000000001"
         "00000000000000000000000000000002"
         "0000000000000005000000000000000a00000000000000140000000000000003"

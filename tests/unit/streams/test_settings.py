@@ -26,6 +26,14 @@ def test_every_fault_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "soon" not in text
 
 
+def test_a_horizon_shorter_than_the_grace() -> None:
+    """Settings that contradict each other are refused by name."""
+    with pytest.raises(SettingsInvalid, match=r"HORIZON_HOURS must be longer than .*GRACE_SECONDS"):
+        load(MeterSettings, grace_seconds=3600, horizon_hours=1)
+    with pytest.raises(SettingsInvalid, match="GRACE_SECONDS: Input should be less than or equal"):
+        load(MeterSettings, grace_seconds=65_536)
+
+
 def test_secrets_are_never_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """A password is in no message and no representation, and reaches the client."""
     monkeypatch.setenv("METERSTREAM_KAFKA_SECURITY_PROTOCOL", "SASL_SSL")

@@ -153,6 +153,7 @@ class Meter:
 
     def first_generation(self, partition: int) -> Step:
         return genesis_step(
+            grace_seconds=600,
             generation=1,
             events_topic_id=EVENTS_TOPIC,
             journal_topic_id=JOURNAL_TOPIC,

@@ -149,7 +149,7 @@ class Meter(Service):
             JournalWriter(self._records, topics.journal),
             Restorer(
                 partial(restore, self._broker, topics, self._policy),
-                partial(first_generation, self._broker, topics),
+                partial(first_generation, self._broker, topics, self._policy),
                 self._event_bounds,
             ),
             self.metrics,

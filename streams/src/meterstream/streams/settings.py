@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, Literal, Self, TypeVar
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from meterstream.schemas.journal.header import MAX_GRACE_SECONDS
 from meterstream.schemas.topics import DEFAULT_PREFIX
 
 PREFIX: Final = "METERSTREAM_"
@@ -90,8 +91,9 @@ class MeterSettings(KafkaSettings):
 
     group: str = Field("meter", min_length=1, max_length=100)
     """Consumer group of the meter's workers, after the topic prefix."""
-    grace_seconds: int = Field(600, ge=0, le=86_400)
-    """How long after its end a minute stays open for events that come late."""
+    grace_seconds: int = Field(600, ge=0, le=MAX_GRACE_SECONDS)
+    """How long after its end a minute stays open for events that come late. Each journal record
+    tells the grace of its writer, and readers close minutes by that."""
     horizon_hours: int = Field(24, ge=1, le=35 * 24)
     """How far back duplicates are recognised; events that are older go to the dead letters."""
     dedup_bytes: int = Field(512 * 1024 * 1024, ge=1024 * 1024)
@@ -117,6 +119,14 @@ class MeterSettings(KafkaSettings):
     journal_max_bytes: int = Field(16 * 1024 * 1024 - 64 * 1024, ge=64 * 1024)
     """The largest value of a journal or snapshot record, just below the topics' limit."""
     meter_metrics_port: Port = 9464
+
+    @model_validator(mode="after")
+    def _horizon_holds_the_grace(self) -> Self:
+        if self.horizon_hours * 3600 < self.grace_seconds + 60:
+            raise ValueError(
+                f"{PREFIX}HORIZON_HOURS must be longer than {PREFIX}GRACE_SECONDS and a minute"
+            )
+        return self
 
 
 class PublisherSettings(KafkaSettings):

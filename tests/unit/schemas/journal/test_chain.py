@@ -11,6 +11,7 @@ from meterstream.schemas.journal.header import NONE
 def header(kind: Kind = Kind.STEP, **parts: int) -> Header:
     """Return a header that continues `LINK`, but for what `parts` say."""
     plain = {
+        "grace_seconds": 600,
         "generation": 2,
         "prev": 9,
         "events_from": 100,

@@ -10,6 +10,7 @@ from meterstream.schemas.journal import Header, Kind, MalformedRecord
 
 HEADER = Header(
     Kind.IDLE,
+    2**16 - 2,
     2**32 - 1,
     UUID(int=2**128 - 1),
     UUID(int=7),
@@ -35,10 +36,10 @@ def test_a_header_is_what_it_was_after_packing() -> None:
 
 
 def test_the_layout_never_moves() -> None:
-    """The bytes of a header are fixed: version, kind, two spare bytes, then big-endian fields."""
+    """The bytes of a header are fixed: version and kind, then big-endian fields."""
     packed = HEADER.pack()
     assert len(packed) == 128
-    assert packed[:8] == b"\x01\x03\x00\x00\xff\xff\xff\xff"
+    assert packed[:8] == b"\x01\x03\xff\xfe\xff\xff\xff\xff"
     assert packed[8:24] == b"\xff" * 16
     assert packed[24:40] == bytes(15) + b"\x07"
     assert packed[40:48] == b"\xff" * 8

@@ -39,6 +39,14 @@ def test_no_grace_no_leeway_and_no_skew_are_allowed() -> None:
     assert policy.grace_us == policy.ahead_us == policy.clock_skew_us == 0
 
 
+@pytest.mark.parametrize("grace_us", [SECOND + 1, 65_536 * SECOND])
+def test_a_grace_that_no_record_can_tell_is_refused(grace_us: int) -> None:
+    """The grace travels in each record as whole seconds in 16 bits."""
+    with pytest.raises(ValueError, match="grace_us must be whole seconds, 65535 at most"):
+        Policy(1, grace_us=grace_us)
+    assert Policy(1, grace_us=65_535 * SECOND).grace_seconds == 65_535
+
+
 def test_the_horizon_holds_the_grace_and_a_minute() -> None:
     """A horizon that ends before a cell closes would dead-letter what the cell still takes."""
     Policy(1, grace_us=5 * SECOND, horizon_us=65 * SECOND)

@@ -64,6 +64,7 @@ SOME_IDS = Ids.of(
 def genesis(generation: int = 1, prev: int = NONE, ids: Ids | None = None) -> Step:
     """Return a genesis record that names positions of its own."""
     return genesis_step(
+        grace_seconds=600,
         generation=generation,
         events_topic_id=EVENTS_TOPIC,
         journal_topic_id=JOURNAL_TOPIC,
@@ -105,6 +106,7 @@ def test_a_genesis_carries_over_what_it_names() -> None:
     """Ids, catalog and control entries of the generation before are known in the new one."""
     taken, _ = judge_catalog(Partition().state.entries, entries(card(prices=[{"run_micro": 5}])))
     step = genesis_step(
+        grace_seconds=600,
         generation=3,
         events_topic_id=EVENTS_TOPIC,
         journal_topic_id=JOURNAL_TOPIC,
@@ -151,6 +153,7 @@ def _batch(state: PartitionState, *names: str) -> EventBatch:
 def test_a_generation_takes_nothing_from_before_its_ids(since_us: int, floor_us: int) -> None:
     """Events older than the ids that a genesis carries over are too late in its generation."""
     step = genesis_step(
+        grace_seconds=600,
         generation=2,
         events_topic_id=EVENTS_TOPIC,
         journal_topic_id=JOURNAL_TOPIC,

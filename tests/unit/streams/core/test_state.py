@@ -3,7 +3,7 @@
 import pytest
 from tests.support.craft import DAY, HOUR, MINUTE, NOW, Partition, run, session
 
-from meterstream.streams.core import Policy
+from meterstream.streams.core import PartitionState, Policy, apply_record, idle_step
 
 
 def test_a_state_measures_itself() -> None:
@@ -81,4 +81,23 @@ def test_what_was_closed_stays_closed() -> None:
         NOW,
     )
     shorter = longer.restarted(Policy(1, grace_us=0, horizon_us=HOUR))
-    assert (shorter.state.closed_us, shorter.state.ids_since_us) == (NOW + DAY, NOW + DAY - HOUR)
+    assert (shorter.state.closed_us, shorter.state.ids_since_us) == (
+        NOW + DAY - HOUR,  # by the records so far
+        NOW + DAY - HOUR,
+    )
+    shorter.idle(NOW + DAY)
+    assert shorter.state.closed_us == NOW + DAY
+
+
+def test_a_record_closes_minutes_by_its_writers_grace() -> None:
+    """Two meters with other graces have the same minutes closed after the same records."""
+    writer = Partition(Policy(1, grace_us=MINUTE))
+    writer.take(run("a"))
+    writer.idle(NOW + 2 * MINUTE)
+    assert {header.grace_seconds for _, _, header, _ in writer.journal} == {60}
+    state: PartitionState | None = None
+    for offset, at_us, header, value in writer.journal:
+        state = apply_record(Policy(1, grace_us=HOUR), 0, state, offset, at_us, header, value)
+    assert state is not None
+    assert (state.closed_us, state.live_cells) == (writer.state.closed_us, 0)
+    assert idle_step(state, NOW).header.grace_seconds == 3600

@@ -91,7 +91,7 @@ def journal_description() -> dict[str, Any]:
 
 def _header_fields() -> list[dict[str, str]]:
     codes = re.findall(r"16s|[A-Za-z]", _STRUCT.format)
-    names = ["layout", "kind", "reserved", *(field.name for field in fields(Header)[1:])]
+    names = ["layout", *(field.name for field in fields(Header))]
     return [
         {"name": name, "type": _INTEGERS[code]} for name, code in zip(names, codes, strict=True)
     ]

@@ -16,6 +16,8 @@ LAYOUT: Final = 1
 """The version of the layout of headers and sections; a reader stops at one it does not know."""
 
 _STRUCT: Final = struct.Struct(">BBHI16s16sqqqqqqqqqQiI")
+MAX_GRACE_SECONDS: Final = 2**16 - 1
+"""The longest grace that a header can tell: a little over 18 hours."""
 NONE: Final = -1
 """Stands for "no offset": the `prev` of a first genesis, the last event of an empty partition."""
 
@@ -45,6 +47,9 @@ class Header:
     """
 
     kind: Kind
+    grace_seconds: int
+    """How long after its end a minute was open for this record, 0 to MAX_GRACE_SECONDS. Minutes
+    that ended this long before the record's clock are closed after it, whatever comes later."""
     generation: int
     events_topic_id: UUID
     journal_topic_id: UUID
@@ -72,7 +77,7 @@ class Header:
         return _STRUCT.pack(
             LAYOUT,
             self.kind,
-            0,
+            self.grace_seconds,
             self.generation,
             self.events_topic_id.bytes,
             self.journal_topic_id.bytes,
@@ -95,14 +100,15 @@ class Header:
         """Return the header that `data` holds; MalformedRecord if it is none this code knows."""
         if len(data) != _STRUCT.size:
             raise MalformedRecord(f"a header has {_STRUCT.size} bytes, not {len(data)}")
-        layout, kind, _, generation, events_id, journal_id, *rest = _STRUCT.unpack(data)
+        layout, kind, grace_s, generation, events_id, journal_id, *rest = _STRUCT.unpack(data)
         if layout != LAYOUT:
             raise MalformedRecord(f"layout {layout} is unknown here, this code reads {LAYOUT}")
         try:
             known = Kind(kind)
         except ValueError:
             raise MalformedRecord(f"kind {kind} is unknown") from None
-        return cls(known, generation, UUID(bytes=events_id), UUID(bytes=journal_id), *rest)
+        ids = UUID(bytes=events_id), UUID(bytes=journal_id)
+        return cls(known, grace_s, generation, *ids, *rest)
 
     def check_value(self, value: bytes) -> None:
         """Raise MalformedRecord unless `value` is the value this header was written for."""

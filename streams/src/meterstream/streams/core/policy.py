@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
+from meterstream.schemas.journal.header import MAX_GRACE_SECONDS
+
 SECOND_US: Final = 1_000_000
 MINUTE_US: Final = 60 * SECOND_US
 HOUR_US: Final = 60 * MINUTE_US
@@ -35,5 +37,15 @@ class Policy:
         for name in ("grace_us", "horizon_us", "ahead_us", "clock_skew_us"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, it is {getattr(self, name)}")
+        if self.grace_us % SECOND_US or self.grace_seconds > MAX_GRACE_SECONDS:
+            raise ValueError(
+                f"grace_us must be whole seconds, {MAX_GRACE_SECONDS} at most, for a journal"
+                f" record tells it so; it is {self.grace_us}"
+            )
         if self.horizon_us < self.grace_us + MINUTE_US:
             raise ValueError("the horizon must be longer than the grace and a minute")
+
+    @property
+    def grace_seconds(self) -> int:
+        """The grace as journal records tell it."""
+        return self.grace_us // SECOND_US

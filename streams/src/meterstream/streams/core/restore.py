@@ -14,7 +14,7 @@ from .dedup import Ids
 from .entries import KeptEntry, decode_entries, encode_entries
 from .policy import Policy
 from .sessions import Session
-from .state import Changes, LastEvent, NotNext, PartitionState
+from .state import Changes, LastEvent, NotNext, PartitionState, header_closed_us
 from .step import Step
 
 IDS_SINCE: Final = "ids_since_us"
@@ -23,6 +23,7 @@ IDS_SINCE: Final = "ids_since_us"
 
 def genesis_step(  # noqa: PLR0913 - a genesis names every position, each by its keyword
     *,
+    grace_seconds: int,
     generation: int,
     events_topic_id: UUID,
     journal_topic_id: UUID,
@@ -58,6 +59,7 @@ def genesis_step(  # noqa: PLR0913 - a genesis names every position, each by its
     value = pack_sections(sections)
     header = Header(
         Kind.GENESIS,
+        grace_seconds,
         generation,
         events_topic_id,
         journal_topic_id,
@@ -160,6 +162,7 @@ def _begin(
         header.catalog_to,
         LastEvent(),
     )
+    state.closed_us = header_closed_us(header, state.clock_us)
     if changes.ids is not None:
         state.dedup.add(changes.ids)
     if changes.ids_since_us is not None:

@@ -141,7 +141,7 @@ def _bare_state(policy: Policy, document: dict[str, Any]) -> PartitionState:
         document["catalog_position"],
         LastEvent(**document["last_event"]),
     )
-    state.closed_us = max(state.closed_us, document["closed_us"])
+    state.closed_us = int(document["closed_us"])
     state.ids_since_us = max(state.ids_since_us, document["ids_since_us"])
     return state
 

@@ -9,7 +9,7 @@ from meterstream.schemas.journal.header import NONE, Header, Kind
 from .cells import NO_CELLS, CellValues, OpenCells
 from .dedup import Dedup, Ids
 from .entries import Entries, KeptEntry
-from .policy import MINUTE_US, Policy
+from .policy import MINUTE_US, SECOND_US, Policy
 from .read import PartitionOf
 from .sessions import Session, SessionKey, is_forgotten
 
@@ -40,6 +40,14 @@ class Changes:
     control: tuple[KeptEntry, ...] = ()
     ids_since_us: int | None = None
     """Only in a genesis: since when its ids are complete."""
+
+
+def header_closed_us(header: Header, clock_us: int) -> int:
+    """Return up to which time minutes are closed by a record, `clock_us` being the clock after it.
+
+    Records before it may have closed more.
+    """
+    return clock_us - header.grace_seconds * SECOND_US
 
 
 @dataclass
@@ -127,7 +135,8 @@ class PartitionState:
             header.last_event_hash,
             header.last_event_epoch,
         )
-        self.closed_us = max(self.closed_us, self.clock_us - self.policy.grace_us)
+        # With the grace of its writer: so all readers of a record close the same minutes.
+        self.closed_us = max(self.closed_us, header_closed_us(header, self.clock_us))
         self.ids_since_us = max(self.ids_since_us, self.clock_us - self.policy.horizon_us)
         self.cells.apply(changes.cells)
         self.cells.close(self.closed_us)

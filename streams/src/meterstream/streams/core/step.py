@@ -60,6 +60,7 @@ def build_step(  # noqa: PLR0913 - one argument for each part of a record, by ke
     value = pack_sections(sections)
     header = Header(
         kind,
+        state.policy.grace_seconds,
         state.generation,
         state.events_topic_id,
         state.journal_topic_id,

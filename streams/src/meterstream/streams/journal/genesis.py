@@ -58,11 +58,12 @@ class _Start:
     ids: Ids
 
 
-def first_generation(broker: Broker, topics: Topics, partition: int) -> Step:
+def first_generation(broker: Broker, topics: Topics, policy: Policy, partition: int) -> Step:
     """Return the genesis record of a journal that never held anything: from the logs' starts."""
     consumer = broker.consumer()
     try:
         return genesis_step(
+            grace_seconds=policy.grace_seconds,
             generation=1,
             events_topic_id=topics.events_id,
             journal_topic_id=topics.journal_id,
@@ -105,6 +106,7 @@ def new_generation(
         }
         fits = len(begins.ids) * ID_BYTES <= max_bytes // 2
         step = genesis_step(
+            grace_seconds=policy.grace_seconds,
             generation=generation + 1,
             events_topic_id=topics.events_id,
             journal_topic_id=topics.journal_id,
@@ -169,6 +171,7 @@ def _ids_before(
         0,
         0,
         genesis_step(
+            grace_seconds=policy.grace_seconds,
             generation=1,
             events_topic_id=topics.events_id,
             journal_topic_id=topics.journal_id,
