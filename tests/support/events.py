@@ -169,7 +169,9 @@ class Generator:
         size = 10 ** rng.randrange(7)
         tokens_in, tokens_out = rng.randrange(size), rng.randrange(size)
         optional: Event = {
-            "ended_at": format_rfc3339(from_us(rng.randint(started_us, time_us))),
+            "ended_at": format_rfc3339(
+                from_us(rng.randint(max(started_us, time_us - 5 * MINUTE_US), time_us))
+            ),
             "input_tokens": tokens_in,
             "output_tokens": tokens_out,
             "cached_tokens": rng.randint(0, tokens_in),
@@ -186,6 +188,9 @@ class Generator:
             outcome.pop("cached_tokens", None)
         if "output_tokens" not in outcome:
             outcome.pop("reasoning_tokens", None)
+        if "latency_us" in outcome and "time_to_first_token_us" in outcome:
+            whole_us = outcome["latency_us"]
+            outcome["time_to_first_token_us"] = min(outcome["time_to_first_token_us"], whole_us)
         if rng.random() < 0.1:
             outcome["credits_micro"] = rng.randrange(10 ** rng.randrange(1, 12))
         status = rng.choices(("completed", "failed", "cancelled"), (90, 8, 2))[0]

@@ -108,6 +108,12 @@ MUTATIONS: dict[str, Mutation] = {
     "no time": Mutation(V.MISSING_FIELD, _drop("time"), "time"),
     "no data": Mutation(V.MISSING_FIELD, _drop("data"), "data"),
     "data null": Mutation(V.WRONG_TYPE, _set("data", to=None), "data"),
+    "content that is no JSON": Mutation(
+        V.INVALID_TEXT, _set("datacontenttype", to="application/xml"), "datacontenttype"
+    ),
+    "content type as a number": Mutation(
+        V.WRONG_TYPE, _set("datacontenttype", to=1), "datacontenttype"
+    ),
     "data in base 64": Mutation(V.WRONG_TYPE, _set("data", to="e30="), "data"),
     "id as a number": Mutation(V.WRONG_TYPE, _set("id", to=7), "id"),
     "empty id": Mutation(V.OUT_OF_RANGE, _set("id", to=""), "id"),
@@ -191,6 +197,25 @@ RUN_MUTATIONS: dict[str, Mutation] = {
         lambda event: event | {"data": event["data"] | {"output_tokens": 1, "reasoning_tokens": 2}},
         "data",
     ),
+    "first token after the last": Mutation(
+        V.INCONSISTENT,
+        lambda event: (
+            event | {"data": event["data"] | {"latency_us": 1, "time_to_first_token_us": 2}}
+        ),
+        "data",
+    ),
+    "ends at another time": Mutation(
+        V.INCONSISTENT,
+        lambda event: (
+            event
+            | {
+                "time": "2026-01-01T00:05:00.000001Z",
+                "data": event["data"]
+                | {"started_at": "2026-01-01T00:00:00Z", "ended_at": "2026-01-01T00:00:00Z"},
+            }
+        ),
+        "time and",
+    ),
     "ends before it starts": Mutation(
         V.INCONSISTENT,
         lambda event: (
@@ -220,6 +245,20 @@ RUN_MUTATIONS: dict[str, Mutation] = {
     ),
 }
 """As MUTATIONS, but for completed runs only."""
+
+JSON_CONTENT_TYPES = (
+    None,
+    "application/json",
+    "application/json; charset=utf-8",
+    "application/json;charset=UTF-8",
+    'Application/JSON ; charset=utf-8; profile="a b"',
+)
+OTHER_CONTENT_TYPES = (
+    "", "application/xml", "text/json", "application/json5", "application/ld+json",
+    "application/json;", "application/json; charset", "application/json charset=utf-8",
+    "application/json; charset=utf-8\n", "application/json\n", " application/json",
+    'application/json; a="b\x7f"', "application/json; chärset=utf-8",
+)  # fmt: skip
 
 _ODD_TOKENS = (
     b"null", b"true", b"-0", b"0.0", b"1e3", b"-1", b"18446744073709551616", b'""', b'"\\u0000"',

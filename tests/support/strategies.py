@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from meterstream.schemas import catalog, control, run
+from meterstream.schemas.fields import JSON_MEDIA_TYPE
 from meterstream.schemas.generation.json_schema import event_schemas
 from meterstream.schemas.times import format_rfc3339, parse_rfc3339
 
@@ -26,6 +27,9 @@ _MOMENTS = st.integers(0, 2 * 86_400_000_000).map(
 )
 _BY_PATTERN = {
     r"^[A-Z]{3}$": st.sampled_from(("EUR", "USD")),
+    f"^{JSON_MEDIA_TYPE}$": st.sampled_from(
+        ("application/json", "Application/JSON;charset=UTF-8", 'application/json ; a="b c"; d=e')
+    ),
     r"^[^@\s]+@[^@\s]+$": st.sampled_from(("a@example.org", "ü@example.org")),
 }
 
@@ -115,12 +119,17 @@ def _mended(event: Event) -> Event:
 
 
 def _mend_run(event: Event, data: Event) -> None:
+    if data.get("ended_at") is not None:
+        data["ended_at"] = _near(event["time"], data["ended_at"])
     ended_at = data.get("ended_at") or event["time"]
     if parse_rfc3339(ended_at) < parse_rfc3339(data["started_at"]):
         data["started_at"] = ended_at
     for part, whole in (("cached_tokens", "input_tokens"), ("reasoning_tokens", "output_tokens")):
         if part in data:
             data[part] = min(data[part], data.get(whole, 0))
+    first_token_us, latency_us = data.get("time_to_first_token_us"), data.get("latency_us")
+    if first_token_us is not None and latency_us is not None:
+        data["time_to_first_token_us"] = min(first_token_us, latency_us)
 
 
 def _mend_limit(data: Event) -> None:
@@ -150,6 +159,12 @@ def _keep_one_owner(data: Event) -> None:
         data.pop("organisation_id", None)
     elif data.get("organisation_id") is None:
         data["team_id"] = "t"
+
+
+def _near(time: str, moment: str) -> str:
+    around, tolerance = parse_rfc3339(time), timedelta(minutes=5)
+    near = min(max(parse_rfc3339(moment), around - tolerance), around + tolerance)
+    return format_rfc3339(near)
 
 
 def _after(start: str, moment: str) -> str:

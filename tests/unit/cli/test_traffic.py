@@ -16,6 +16,7 @@ from meterstream.cli.traffic.population import Sizes
 from meterstream.cli.traffic.runs import RunMaker
 from meterstream.cli.traffic.sender import Totals
 from meterstream.cli.traffic.synthetic import Synthetic
+from meterstream.cli.traffic.trace import TraceRow
 from meterstream.schemas.run import RunCompleted
 
 SIZES = Sizes(teams=5, users=23, agents=11, models=3)
@@ -42,6 +43,14 @@ def test_every_run_is_valid() -> None:
             assert event.data.team_id == message.key
             assert event.data.input_tokens == message.input_tokens
             assert event.data.output_tokens == message.output_tokens
+
+
+def test_a_named_first_token_makes_the_run_last_as_long() -> None:
+    """Where a trace names the time to first token alone, the made-up latency is no shorter."""
+    rows = [TraceRow(2, 0, {"time_to_first_token_us": 90_000_000})]
+    (run,) = RunMaker(SIZES, 1, "urn:test").make(rows, SHIFT_US)
+    data = RunCompleted.model_validate_json(run.value).data
+    assert (data.time_to_first_token_us, data.latency_us) == (90_000_000, 90_000_000)
 
 
 def test_every_broken_event_is_refused() -> None:

@@ -41,6 +41,12 @@ def changed(change: Callable[[Schema], object], schema: Schema = OLD) -> Schema:
 
 
 BREAKING: dict[str, Callable[[Schema], object]] = {
+    "a fixed text is replaced by others": lambda s: fields(s).update(
+        status={"type": "string", "pattern": "^x"}
+    ),
+    "a fixed text becomes too long": lambda s: fields(s).update(
+        status={"type": "string", "maxLength": 6}
+    ),
     "a field is removed": lambda s: fields(s).pop("model"),
     "a field is renamed": lambda s: fields(s).update(tokens_in=fields(s).pop("input_tokens")),
     "an optional field becomes required": lambda s: data(s)["required"].append("model"),
@@ -88,6 +94,9 @@ HARMLESS: dict[str, Callable[[Schema], object]] = {
     "null is allowed too": lambda s: fields(s).update(
         run_id={"anyOf": [fields(s)["run_id"], {"type": "null"}]}
     ),
+    "a fixed text becomes one of many": lambda s: fields(s).update(
+        status={"type": "string", "pattern": "^[a-z]*$", "maxLength": 9}
+    ),
     "a description changes": lambda s: data(s).update(description="In other words."),
     "unknown fields are allowed": lambda s: data(s).pop("additionalProperties"),
 }
@@ -117,10 +126,12 @@ def test_arrays_are_compared_item_by_item() -> None:
 def test_consumers_rely_on_more() -> None:
     """Of what we publish, no value may be new and no field that was always there may be absent."""
     more = changed(HARMLESS["an enum gets a value"])
+    free = changed(HARMLESS["a fixed text becomes one of many"])
     absent = changed(HARMLESS["a required field becomes optional"])
     assert breaking_changes(OLD, more, outgoing=True) == [
         "data.operation: consumers do not know ['batch']"
     ]
+    assert breaking_changes(OLD, free, outgoing=True)
     assert breaking_changes(OLD, absent, outgoing=True) == ["data.run_id: no longer always there"]
 
 

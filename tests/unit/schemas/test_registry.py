@@ -5,7 +5,12 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from tests.support.mutations import MUTATIONS, RUN_MUTATIONS
+from tests.support.mutations import (
+    JSON_CONTENT_TYPES,
+    MUTATIONS,
+    OTHER_CONTENT_TYPES,
+    RUN_MUTATIONS,
+)
 
 from meterstream.schemas.envelope import Envelope
 from meterstream.schemas.fields import MAX_EVENT_BYTES
@@ -79,6 +84,20 @@ def test_each_kind_of_damage_has_its_reason(name: str) -> None:
         (with_data(tags=[]), "data.tags: an object is expected"),
         (with_data(secret=1), "data: a field that the contract does not name; is one misspelt?"),
         (with_data(cached_tokens=1), "data: cached_tokens exceed input_tokens"),
+        (
+            with_data(latency_us=1, time_to_first_token_us=2),
+            "data: time_to_first_token_us exceeds latency_us",
+        ),
+        (
+            with_data(ended_at="2026-01-01T00:05:01.000001Z"),
+            "time and data.ended_at lie more than 5 minutes apart; usage is counted at time",
+        ),
+        (with_data(user_id="u" * 129), "data.user_id: 128 characters at most are expected"),
+        (with_data(user_id="a\x00"), "data.user_id: holds a control character"),
+        (
+            encode({**EVENT, "datacontenttype": "text/json"}),
+            "datacontenttype: application/json is expected, with or without parameters",
+        ),
         (with_data(started_at="2026-01-02T00:00:00Z"), "time lies before started_at"),
         (
             with_data(started_at="2026-13-02T00:00:00Z"),
@@ -159,6 +178,26 @@ def test_brackets_in_texts_are_not_nesting() -> None:
 def test_null_stands_for_an_absent_optional_field() -> None:
     """An optional field without a default may be null, and is as if it were not there."""
     assert parse_event(with_data(user_id=None, ended_at=None)) == parse_event(encode(EVENT))
+
+
+@pytest.mark.parametrize("content_type", JSON_CONTENT_TYPES)
+def test_the_content_is_json_however_that_is_written(content_type: str | None) -> None:
+    """The media type of JSON is taken in any case, with parameters, or left out."""
+    parse_event(encode({**EVENT, "datacontenttype": content_type}))
+
+
+@pytest.mark.parametrize("content_type", OTHER_CONTENT_TYPES)
+def test_other_content_is_refused(content_type: str) -> None:
+    """What only looks like the media type of JSON is refused."""
+    found = refusal(encode({**EVENT, "datacontenttype": content_type}))
+    assert (found.verdict, found.detail[:16]) == (Verdict.INVALID_TEXT, "datacontenttype:")
+
+
+def test_users_have_long_names() -> None:
+    """A user's id holds 128 characters of any alphabet."""
+    event = parse_event(with_data(user_id="ü" * 128))
+    assert isinstance(event, RunCompleted)
+    assert event.data.user_id == "ü" * 128
 
 
 @pytest.mark.parametrize("digits", ["-0", "0"])

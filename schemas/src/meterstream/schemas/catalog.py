@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from .envelope import Envelope
-from .fields import Code, CreditsMicro, Data, Id, Name, Operation, Time
+from .fields import Code, CreditsMicro, Data, Id, Name, Operation, Time, UserId
 from .times import format_rfc3339
 
 ORGANISATION_REGISTERED: Final = "meterstream.organisation.registered.v1"
@@ -90,7 +90,7 @@ class TeamRegisteredData(Data):
 class UserRegisteredData(Data):
     """A user, as reports name them."""
 
-    user_id: Id
+    user_id: UserId
     email: Email
     display_name: Name
 
@@ -101,7 +101,7 @@ class MembershipChangedData(Data):
     A membership ends by being sent again with the same `valid_from` and a `valid_until`.
     """
 
-    user_id: Id
+    user_id: UserId
     team_id: Id | None = None
     organisation_id: Id | None = None
     role: Role
@@ -125,7 +125,7 @@ class AgentRegisteredData(Data):
     agent_id: Id
     name: Name
     agent_type: Code
-    created_by: Id
+    created_by: UserId
     created_at: Time
     team_id: Id | None = None
 

@@ -25,6 +25,7 @@ from .fields import (
     SourceUri,
     Text,
     Time,
+    UserId,
 )
 
 SUBSCRIPTION_CHANGED: Final = "meterstream.subscription.changed.v1"
@@ -121,7 +122,7 @@ class LimitSetData(_OfTeamOrOrganisation):
     limit_id: Id
     version: Version
     subject: SubjectKind
-    subject_id: Id | None = None
+    subject_id: UserId | None = None
     measure: Measure
     window: Window
     amount: Amount
@@ -167,7 +168,7 @@ class UsageAdjustedData(Data):
     number: Number
     original_time: Time
     operation: Operation
-    user_id: Id | None = None
+    user_id: UserId | None = None
     project_id: Id | None = None
     agent_id: Id | None = None
     model: Name | None = None

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from .fields import LongId, Name, SourceUri, Time
+from .fields import JsonMediaType, LongId, Name, SourceUri, Time
 
 
 class Envelope(BaseModel):
@@ -20,6 +20,6 @@ class Envelope(BaseModel):
     id: LongId
     source: SourceUri
     time: Time
-    datacontenttype: Literal["application/json"] | None = None
+    datacontenttype: JsonMediaType | None = None
     dataschema: SourceUri | None = None
     subject: Name | None = None

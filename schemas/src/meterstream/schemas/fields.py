@@ -6,6 +6,7 @@ stay within 64 bits, and every single value is exact in JSON readers that use do
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
@@ -26,12 +27,41 @@ MAX_QUANTITY: Final = 2**53 - 1
 MAX_EVENT_BYTES: Final = 131_072
 """The largest event, as bytes of JSON."""
 
+_WORD: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+JSON_MEDIA_TYPE: Final = (
+    "[Aa][Pp][Pp][Ll][Ii][Cc][Aa][Tt][Ii][Oo][Nn]/[Jj][Ss][Oo][Nn]"
+    rf'( *; *{_WORD}=({_WORD}|"[ !#-\[\]-~]*"))*'
+)
+"""`application/json` in any case, with parameters such as `; charset=utf-8` (RFC 9110, 8.3.1).
+
+Written so that Python, Rust and JavaScript read it alike. Parameters change nothing: an event is
+UTF-8 throughout.
+"""
+MAX_MEDIA_TYPE: Final = 256
+
 CONTROL_CHARACTERS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def _no_control_characters(text: str) -> str:
     if CONTROL_CHARACTERS.search(text):
         raise PydanticCustomError("invalid_text", "holds a control character")
+    return text
+
+
+_IS_JSON: Final = re.compile(JSON_MEDIA_TYPE)
+
+
+@lru_cache(maxsize=256)
+def is_json_media_type(text: str) -> bool:
+    """Tell whether a content type is that of JSON. Remembered: a service sends always the same."""
+    return _IS_JSON.fullmatch(text) is not None
+
+
+def _json_media_type(text: str) -> str:
+    if not is_json_media_type(text):
+        raise PydanticCustomError(
+            "invalid_text", "application/json is expected, with or without parameters"
+        )
     return text
 
 
@@ -74,6 +104,12 @@ LongId = Annotated[
     AfterValidator(_no_control_characters),
 ]
 """A name made by machines: a run, a session, an event."""
+UserId = Annotated[
+    str,
+    Field(min_length=1, max_length=128, json_schema_extra=_ONE_LINE),
+    AfterValidator(_no_control_characters),
+]
+"""A user, as the identity provider names them: longer than what is registered here."""
 Name = Annotated[
     str,
     Field(min_length=1, max_length=128, json_schema_extra=_ONE_LINE),
@@ -85,6 +121,18 @@ SourceUri = Annotated[
     Field(min_length=1, max_length=256, json_schema_extra=_ONE_LINE),
     AfterValidator(_no_control_characters),
 ]
+JsonMediaType = Annotated[
+    str,
+    Field(
+        max_length=MAX_MEDIA_TYPE,
+        json_schema_extra={
+            "pattern": f"^{JSON_MEDIA_TYPE}$",
+            "description": "`application/json`, in any case, with or without parameters",
+        },
+    ),
+    AfterValidator(_json_media_type),
+]
+"""What `data` is: JSON, since it travels within an event that is."""
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 """Free text: a prompt, an answer, an error message."""
 Code = Annotated[

@@ -23,10 +23,20 @@ from .fields import (
     Text,
     Time,
     Tokens,
+    UserId,
 )
+from .times import MICROSECOND
 
 RUN_STARTED: Final = "meterstream.run.started.v1"
 RUN_COMPLETED: Final = "meterstream.run.completed.v1"
+
+END_TOLERANCE_US: Final = 5 * 60 * 1_000_000
+"""How far `ended_at` may lie from `time`: as far as an event may be ahead of the broker's clock.
+
+Both name the moment at which a run ended. Usage is counted at `time`, so a larger difference would
+put it into another hour, day or month than the run's own.
+"""
+_END_TOLERANCE: Final = END_TOLERANCE_US * MICROSECOND
 
 
 class _Run(Data):
@@ -36,7 +46,7 @@ class _Run(Data):
     run_id: LongId
     operation: Operation
     started_at: Time
-    user_id: Id | None = None
+    user_id: UserId | None = None
     agent_id: Id | None = None
     project_id: Id | None = None
     feature_id: Id | None = None
@@ -57,9 +67,15 @@ class RunCompletedData(_Run):
     """A run has ended, well or not, and this is what it used.
 
     `cached_tokens` are part of `input_tokens` and `reasoning_tokens` part of `output_tokens`,
-    as providers report them. `ended_at` is the envelope's `time` if absent; `latency_us` is
-    `ended_at` less `started_at` if absent. `credits_micro`, when given, is charged as it is, and
-    no rate card is asked.
+    as most providers report them; a part that exceeds its whole is refused. Where a provider
+    reports them apart, add the part to the whole first.
+
+    `time` is the moment at which the run ended, and usage is counted at it. `ended_at` is the same
+    moment: `time` if absent, else within 5 minutes of it. A run ends no earlier than `started_at`
+    and lasts seven days at most. `latency_us` is the run's end less `started_at` if absent; if
+    present, `time_to_first_token_us` does not exceed it.
+
+    `credits_micro`, when given, is charged as it is, and no rate card is asked.
     """
 
     status: Status
@@ -84,6 +100,9 @@ class RunCompletedData(_Run):
             raise PydanticCustomError("inconsistent", "cached_tokens exceed input_tokens")
         if self.reasoning_tokens > self.output_tokens:
             raise PydanticCustomError("inconsistent", "reasoning_tokens exceed output_tokens")
+        first_token_us, latency_us = self.time_to_first_token_us, self.latency_us
+        if first_token_us is not None and latency_us is not None and first_token_us > latency_us:
+            raise PydanticCustomError("inconsistent", "time_to_first_token_us exceeds latency_us")
         if self.ended_at is not None and self.ended_at < self.started_at:
             raise PydanticCustomError("inconsistent", "ended_at lies before started_at")
         return self
@@ -110,4 +129,9 @@ class RunCompleted(Envelope):
             raise PydanticCustomError("inconsistent", "time lies before started_at")
         if duration.days >= 7 and duration.total_seconds() > 7 * 86_400:
             raise PydanticCustomError("inconsistent", "a run lasts seven days at most")
+        if abs(ended_at - self.time) > _END_TOLERANCE:
+            raise PydanticCustomError(
+                "inconsistent",
+                "time and data.ended_at lie more than 5 minutes apart; usage is counted at time",
+            )
         return self

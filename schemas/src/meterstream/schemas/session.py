@@ -3,7 +3,7 @@
 from typing import Final, Literal
 
 from .envelope import Envelope
-from .fields import Code, Data, Id, LongId, Name, Tags
+from .fields import Code, Data, Id, LongId, Name, Tags, UserId
 
 SESSION_STARTED: Final = "meterstream.session.started.v1"
 SESSION_HEARTBEAT: Final = "meterstream.session.heartbeat.v1"
@@ -13,7 +13,7 @@ SESSION_ENDED: Final = "meterstream.session.ended.v1"
 class _Session(Data):
     team_id: Id
     session_id: LongId
-    user_id: Id | None = None
+    user_id: UserId | None = None
     agent_id: Id | None = None
     project_id: Id | None = None
     product: Name | None = None

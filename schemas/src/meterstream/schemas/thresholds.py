@@ -16,7 +16,7 @@ from pydantic import Field
 from .catalog import MAX_POOL_MICRO, Version
 from .control import Amount, GrantMicro, LevelPermille, Measure, SubjectKind, Window
 from .envelope import Envelope
-from .fields import Data, Id, LongId, SourceUri, Time
+from .fields import Data, Id, LongId, SourceUri, Time, UserId
 
 THRESHOLD_REACHED: Final = "meterstream.usage.threshold.reached.v1"
 LIMIT_BLOCKED: Final = "meterstream.limit.blocked.v1"
@@ -62,7 +62,7 @@ class _OfLimit(Data):
     limit_id: Id
     limit_version: Version
     subject: SubjectKind
-    subject_id: Id | None = None
+    subject_id: UserId | None = None
     measure: Measure
     window: Window
     window_start: Time
@@ -124,42 +124,48 @@ class CreditsExpiringData(Data):
     as_of: AsOf
 
 
-class ThresholdReached(Envelope):
+class _Published(Envelope):
+    """What we write ourselves: consumers may rely on the one form of its content type."""
+
+    datacontenttype: Literal["application/json"] | None = None
+
+
+class ThresholdReached(_Published):
     """A level of a limit was reached."""
 
     type: Literal["meterstream.usage.threshold.reached.v1"] = THRESHOLD_REACHED
     data: ThresholdReachedData
 
 
-class LimitBlocked(Envelope):
+class LimitBlocked(_Published):
     """A hard limit was reached."""
 
     type: Literal["meterstream.limit.blocked.v1"] = LIMIT_BLOCKED
     data: LimitBlockedData
 
 
-class LimitReset(Envelope):
+class LimitReset(_Published):
     """A limit admits its subject again."""
 
     type: Literal["meterstream.limit.reset.v1"] = LIMIT_RESET
     data: LimitResetData
 
 
-class CreditsLow(Envelope):
+class CreditsLow(_Published):
     """A balance is low."""
 
     type: Literal["meterstream.credits.low.v1"] = CREDITS_LOW
     data: CreditsLowData
 
 
-class CreditsExhausted(Envelope):
+class CreditsExhausted(_Published):
     """A balance is used up."""
 
     type: Literal["meterstream.credits.exhausted.v1"] = CREDITS_EXHAUSTED
     data: CreditsExhaustedData
 
 
-class CreditsExpiring(Envelope):
+class CreditsExpiring(_Published):
     """Credits are about to expire."""
 
     type: Literal["meterstream.credits.expiring.v1"] = CREDITS_EXPIRING

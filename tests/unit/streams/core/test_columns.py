@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.support.craft import DAY, MINUTE, NOW, SECOND, Json, encode, run, session
+from tests.support.craft import DAY, MINUTE, NOW, SECOND, Json, encode, run, session, text_of
 
 from meterstream.schemas.fields import MAX_DURATION_US
 from meterstream.schemas.sketch import BUCKETS, UPPER, bucket_of
@@ -100,10 +100,18 @@ def test_a_run_lasts_from_its_start_to_its_end() -> None:
         ({"started_us": NOW + 1}, True),
         ({"started_us": NOW - 7 * DAY}, False),
         ({"started_us": NOW - 7 * DAY - 1}, True),
+        ({"latency_us": 5, "time_to_first_token_us": 5}, False),
+        ({"latency_us": 5, "time_to_first_token_us": 6}, True),
+        ({"latency_us": 0, "time_to_first_token_us": 1}, True),
+        ({"time_to_first_token_us": 2 * SECOND}, False),
+        ({"started_us": NOW - DAY, "ended_at": text_of(NOW - 5 * MINUTE)}, False),
+        ({"started_us": NOW - DAY, "ended_at": text_of(NOW - 5 * MINUTE - 1)}, True),
+        ({"ended_at": text_of(NOW + 5 * MINUTE)}, False),
+        ({"ended_at": text_of(NOW + 5 * MINUTE + 1)}, True),
     ],
 )
 def test_contradictions_are_found(data: dict[str, Any], inconsistent: bool) -> None:
-    """Parts above their wholes, ends before starts and more than seven days are seen, no less."""
+    """Parts above their wholes, ends before starts or at other times, long runs: each is seen."""
     assert MAX_DURATION_US == 7 * DAY
     assert columns(completed(), completed(**data)).inconsistent.tolist() == [False, inconsistent]
 

@@ -4,7 +4,9 @@ import pytest
 from tests.support.craft import (
     DAY,
     HOUR,
+    MINUTE,
     NOW,
+    SECOND,
     Json,
     Partition,
     cells,
@@ -13,11 +15,15 @@ from tests.support.craft import (
     rejects,
     run,
     session,
+    text_of,
     verdicts,
 )
 
 from meterstream.schemas.journal import Section, unpack_sections
 from meterstream.schemas.verdicts import Verdict
+
+FIRST_TOKEN = "data: time_to_first_token_us exceeds latency_us"
+APART = "time and data.ended_at lie more than 5 minutes apart; usage is counted at time"
 
 COUNTED, DUPLICATE, CONFLICT = Verdict.COUNTED, Verdict.DUPLICATE, Verdict.CONFLICT
 
@@ -141,6 +147,10 @@ def test_refused_events_do_not_enter_the_identities() -> None:
             {"started_us": NOW - 9 * DAY, "ended_at": "2026-01-01T00:00:00Z"},
             "a run lasts seven days at most",
         ),
+        ({"latency_us": 8, "time_to_first_token_us": 9}, FIRST_TOKEN),
+        ({"latency_us": 0, "time_to_first_token_us": 1}, FIRST_TOKEN),
+        ({"started_us": NOW - HOUR, "ended_at": text_of(NOW - 5 * MINUTE - 1)}, APART),
+        ({"ended_at": text_of(NOW + 5 * MINUTE + 1)}, APART),
     ],
     ids=str,
 )
@@ -160,11 +170,15 @@ def test_a_run_that_contradicts_itself_is_refused(change: Json, detail: str) -> 
         {"started_us": NOW},
         {"started_us": NOW - 7 * DAY},
         {"started_us": NOW, "ended_at": "2026-01-01T00:00:00Z"},
+        {"latency_us": 9, "time_to_first_token_us": 9},
+        {"time_to_first_token_us": 2 * SECOND},
+        {"started_us": NOW - HOUR, "ended_at": text_of(NOW - 5 * MINUTE)},
+        {"ended_at": text_of(NOW + 5 * MINUTE)},
     ],
     ids=str,
 )
 def test_a_run_at_the_edge_of_a_rule_is_counted(change: Json) -> None:
-    """Parts as large as the whole, no duration, and seven days are allowed."""
+    """Parts as large as the whole, no duration, seven days, and clocks 5 minutes apart pass."""
     assert verdicts(Partition().take(run(**change))) == [COUNTED]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from tests.support.craft import NOW, Json, encode, envelope, run, session
+from tests.support.mutations import JSON_CONTENT_TYPES, OTHER_CONTENT_TYPES
 
 from meterstream.schemas.verdicts import Verdict
 from meterstream.streams.core import decode as module
@@ -113,6 +114,24 @@ def test_unknown_extensions_are_ignored() -> None:
 def test_dressing_makes_no_difference(dressing: Json) -> None:
     """Null instead of absent, a default that is named, an instant in another zone say the same."""
     assert content(run(**dressing)) == content(run())
+
+
+@pytest.mark.parametrize("content_type", JSON_CONTENT_TYPES)
+def test_the_content_is_json_however_that_is_written(
+    monkeypatch: pytest.MonkeyPatch, content_type: str | None
+) -> None:
+    """Media types of JSON are read by the fast reader itself, and make no difference."""
+    expected = content(run())
+    monkeypatch.setattr(module, "decode_slowly", None)
+    assert content({**run(), "datacontenttype": content_type}) == expected
+
+
+@pytest.mark.parametrize("content_type", OTHER_CONTENT_TYPES)
+def test_other_content_is_refused(content_type: str) -> None:
+    """What only looks like the media type of JSON is refused, for the reason the models name."""
+    with pytest.raises(Refused) as refused:
+        decode_event(encode({**run(), "datacontenttype": content_type}))
+    assert refused.value.verdict is Verdict.INVALID_TEXT
 
 
 def test_order_and_white_space_make_no_difference() -> None:

@@ -152,8 +152,18 @@ def test_an_event_of_another_partition_is_refused() -> None:
 def test_a_malformed_event_of_another_partition_is_malformed() -> None:
     """What is wrong with the event itself is the reason, before where it stands."""
     elsewhere = 1 - partition_of("team", 2)
-    found = read_batch([encode(run(model="m\n")), encode(run())], elsewhere, PartitionOf(2))
-    assert [v for _, v, _ in found.refused] == [Verdict.INVALID_TEXT, Verdict.WRONG_PARTITION]
+    sick, well = run(model="m\n"), run()
+    events: list[Json | bytes] = [sick, well, session("ended"), run(cached_tokens=1), b"", well]
+    found = read_batch([encode(event) for event in events], elsewhere, PartitionOf(2))
+    assert [(i, v) for i, v, _ in found.refused] == [
+        (0, Verdict.INVALID_TEXT),
+        (1, Verdict.WRONG_PARTITION),
+        (2, Verdict.WRONG_PARTITION),
+        (3, Verdict.INCONSISTENT),
+        (4, Verdict.EMPTY),
+        (5, Verdict.WRONG_PARTITION),
+    ]
+    assert found.refused[3][2] == "data: cached_tokens exceed input_tokens"
 
 
 def test_a_quarantined_event_is_not_read() -> None:

@@ -61,6 +61,8 @@ class RunMaker:
         if "latency_us" in named:
             latency_us = int(named["latency_us"])
             first_token_us = min(first_token_us, latency_us)
+        else:
+            latency_us = max(latency_us, int(named.get("time_to_first_token_us", 0)))
         event_id = str(named.get("id", f"{number:09d}"))
         ended_us = row.time_us + shift_us
         data: dict[str, Value] = {

@@ -5,6 +5,7 @@ publish, consumers may rely on every field and every value they were told of. A 
 not fit makes a new version of the event type.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -45,6 +46,9 @@ class _Comparison:
         where = path or "the event"
         if old.get("type") != new.get("type"):
             yield f"{where}: type {old.get('type')} became {new.get('type')}"
+            return
+        if _is_opened(old, new) and not self._outgoing:
+            yield from _refused_values(where, old, new)
             return
         yield from _bound_changes(where, old, new)
         yield from _meaning_changes(where, old, new, _MEANING)
@@ -89,6 +93,8 @@ class _Comparison:
         before, after = _values(old), _values(new)
         if before is None and after is not None:
             yield f"{where}: only some values are allowed now"
+        elif before is not None and after is None and self._outgoing:
+            yield f"{where}: consumers know {before} only"
         elif before is not None and after is not None:
             if gone := [value for value in before if value not in after]:
                 yield f"{where}: {gone} are no longer allowed"
@@ -102,6 +108,23 @@ def _resolve(schema: JsonSchema, definitions: dict[str, Any]) -> JsonSchema:
         return schema
     resolved: JsonSchema = definitions[reference.rsplit("/", 1)[-1]]
     return resolved
+
+
+def _is_opened(old: JsonSchema, new: JsonSchema) -> bool:
+    """Tell whether a text of a few fixed values became a text of many."""
+    return old.get("type") == "string" and _fixed(old) is not None and _fixed(new) is None
+
+
+def _refused_values(where: str, old: JsonSchema, new: JsonSchema) -> Iterator[str]:
+    low, high = new.get("minLength", 0), new.get("maxLength", float("inf"))
+    for value in _fixed(old) or ():
+        if not low <= len(value) <= high or not re.search(new.get("pattern", ""), value):
+            yield f"{where}: {value!r} is no longer allowed"
+    yield from _meaning_changes(where, old, new, ("default", "format"))
+
+
+def _fixed(schema: JsonSchema) -> list[Any] | None:
+    return [schema["const"]] if "const" in schema else _values(schema)
 
 
 def _values(schema: JsonSchema) -> list[Any] | None:

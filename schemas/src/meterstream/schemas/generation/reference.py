@@ -124,6 +124,8 @@ def _bare_kind(field: JsonSchema, nested: bool) -> str:
 
 
 def _text(field: JsonSchema) -> str:
+    if "description" in field and "maxLength" in field:
+        return str(field["description"])
     if "format" in field:
         return {"date-time": "time", "uuid": "UUID"}[field["format"]]
     if "maxLength" not in field:

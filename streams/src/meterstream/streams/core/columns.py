@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from meterstream.schemas.fields import CONTROL_CHARACTERS, MAX_DURATION_US
+from meterstream.schemas.run import END_TOLERANCE_US
 from meterstream.schemas.sketch import UPPER
 
 from .cells import CellKey
@@ -74,8 +75,9 @@ def run_columns(events: Sequence[Completed], times_us: NDArray[np.int64]) -> Run
             [moment or event.time for moment, event in zip(ended, events, strict=True)]
         )
     duration_us = ended_us - started_us
-    latency_us = _optional([data.latency_us for data in datas])
-    latency_us = np.where(latency_us < 0, duration_us, latency_us)
+    told_us = _optional([data.latency_us for data in datas])
+    latency_us = np.where(told_us < 0, duration_us, told_us)
+    first_token_us = _optional([data.time_to_first_token_us for data in datas])
     input_tokens = _ints([data.input_tokens for data in datas])
     output_tokens = _ints([data.output_tokens for data in datas])
     cached_tokens = _ints([data.cached_tokens for data in datas])
@@ -83,15 +85,17 @@ def run_columns(events: Sequence[Completed], times_us: NDArray[np.int64]) -> Run
     inconsistent = (
         (cached_tokens > input_tokens)
         | (reasoning_tokens > output_tokens)
+        | ((told_us >= 0) & (first_token_us > told_us))
         | (duration_us < 0)
         | (duration_us > MAX_DURATION_US)
+        | (np.abs(ended_us - times_us) > END_TOLERANCE_US)
         | _near_the_calendars_end(started_us)
         | _near_the_calendars_end(ended_us)
     )
     return RunColumns(
         duration_us,
         latency_us,
-        _optional([data.time_to_first_token_us for data in datas]),
+        first_token_us,
         _ints([data.status == "failed" for data in datas]),
         input_tokens,
         output_tokens,

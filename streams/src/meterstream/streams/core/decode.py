@@ -16,11 +16,13 @@ from meterstream.schemas.fields import (
     MAX_CREDITS_MICRO,
     MAX_DURATION_US,
     MAX_EVENT_BYTES,
+    MAX_MEDIA_TYPE,
     MAX_QUANTITIES,
     MAX_QUANTITY,
     MAX_TAGS,
     MAX_TEXT,
     MAX_TOKENS,
+    is_json_media_type,
 )
 from meterstream.schemas.registry import InvalidEvent, parse_event
 from meterstream.schemas.run import RUN_COMPLETED, RUN_STARTED
@@ -30,8 +32,10 @@ from meterstream.schemas.verdicts import Verdict
 _Time = Annotated[datetime, Meta(tz=True)]
 _Id = Annotated[str, Meta(min_length=1, max_length=64)]
 _LongId = Annotated[str, Meta(min_length=1, max_length=128)]
+_UserId = Annotated[str, Meta(min_length=1, max_length=128)]
 _Name = Annotated[str, Meta(min_length=1, max_length=128)]
 _Uri = Annotated[str, Meta(min_length=1, max_length=256)]
+_MediaType = Annotated[str, Meta(max_length=MAX_MEDIA_TYPE)]
 _Code = Annotated[str, Meta(min_length=1, max_length=64)]
 _Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 _Tokens = Annotated[int, Meta(ge=0, le=MAX_TOKENS)]
@@ -51,7 +55,7 @@ class _RunData(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False,
     run_id: _LongId
     operation: Literal["agent_run", "api_call", "feature"]
     started_at: _Time
-    user_id: _Id | None = None
+    user_id: _UserId | None = None
     agent_id: _Id | None = None
     project_id: _Id | None = None
     feature_id: _Id | None = None
@@ -87,7 +91,7 @@ class CompletedData(_RunData, gc=False, kw_only=True):
 class _SessionData(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False, kw_only=True):
     team_id: _Id
     session_id: _LongId
-    user_id: _Id | None = None
+    user_id: _UserId | None = None
     agent_id: _Id | None = None
     project_id: _Id | None = None
     product: _Name | None = None
@@ -117,7 +121,7 @@ class Event(Struct, forbid_unknown_fields=True, gc=False, kw_only=True):
     id: _LongId
     source: _Uri
     time: _Time
-    datacontenttype: Literal["application/json"] | None = None
+    datacontenttype: _MediaType | None = None
     dataschema: _Uri | None = None
     subject: _Name | None = None
     traceparent: _Extension = None
@@ -189,7 +193,8 @@ def decode_event(value: bytes | None) -> AnyEvent:
     if value is not None and len(value) <= MAX_EVENT_BYTES:
         try:
             event: AnyEvent = _decode(value)
-            return event
+            if event.datacontenttype is None or is_json_media_type(event.datacontenttype):
+                return event
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             pass
     return decode_slowly(value)

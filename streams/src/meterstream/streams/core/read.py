@@ -1,6 +1,6 @@
 """Reading a batch: each record becomes an event, or is refused with one reason."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -8,8 +8,13 @@ from typing import Final
 from meterstream.schemas.partitions import partition_of
 from meterstream.schemas.verdicts import Verdict
 
-from .columns import holds_control_characters, may_hold_control_characters
-from .decode import AnyEvent, Refused, decode_event, decode_slowly
+from .columns import (
+    holds_control_characters,
+    may_hold_control_characters,
+    run_columns,
+    times_to_us,
+)
+from .decode import AnyEvent, Completed, Refused, decode_event, decode_slowly
 
 _LAST_YEARS: Final = (b'"0001-', b'"9999-')
 """How a time of the calendar's first and last year begins, unless it is written with escapes."""
@@ -62,6 +67,7 @@ def read_batch(
     look_closely = _needs_a_closer_look(values)
     here: set[str] = set()
     elsewhere: set[str] = set()
+    strangers: list[tuple[int, AnyEvent]] = []
     for i, value in enumerate(values):
         try:
             if i in quarantined:
@@ -74,16 +80,35 @@ def read_batch(
             if team_id not in here:
                 if team_id in elsewhere or partition_of_team(team_id) != partition:
                     elsewhere.add(team_id)
-                    raise Refused(
-                        Verdict.WRONG_PARTITION, "data.team_id: belongs to another partition"
-                    )
+                    strangers.append((i, event))
+                    continue
                 here.add(team_id)
         except Refused as error:
             refused.append((i, error.verdict, error.detail))
             continue
         events.append(event)
         at.append(i)
+    refused += _refuse_strangers(values, strangers)
+    refused.sort()
     return ReadBatch(events, at, refused)
+
+
+def _refuse_strangers(
+    values: Sequence[bytes | None], strangers: Sequence[tuple[int, AnyEvent]]
+) -> Iterator[tuple[int, Verdict, str]]:
+    """Refuse what belongs to another partition, unless it is no event at all: then for that."""
+    runs = [(i, event) for i, event in strangers if isinstance(event, Completed)]
+    times_us = times_to_us([event.time for _, event in runs])
+    inconsistent = run_columns([event for _, event in runs], times_us).inconsistent
+    suspects = {i for (i, _), suspect in zip(runs, inconsistent.tolist(), strict=True) if suspect}
+    for i, _ in strangers:
+        try:
+            if i in suspects:
+                decode_slowly(values[i])
+        except Refused as error:
+            yield i, error.verdict, error.detail
+        else:
+            yield i, Verdict.WRONG_PARTITION, "data.team_id: belongs to another partition"
 
 
 def _needs_a_closer_look(values: Sequence[bytes | None]) -> bool:
