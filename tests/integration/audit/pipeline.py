@@ -20,6 +20,7 @@ from meterstream.cli.audit.kafka import Broker
 from meterstream.cli.audit.run import Settings, run_audit
 from meterstream.cli.topic_admin import TopicAdmin
 from meterstream.schemas.journal import HEADER_KEY
+from meterstream.schemas.journal.header import NONE
 from meterstream.sinks.migrate import migrate
 from meterstream.sinks.service import Service
 from meterstream.sinks.settings import load_settings
@@ -62,6 +63,7 @@ class Meter:
             journal_topic_id=self.pipeline.journal_id,
             events_from=events_from,
             clock_us=clock_us,
+            prev=self.state.link.prev if generation > 1 else NONE,
         )
         offset, time_us = self.pipeline.write_journal(self.partition, step)
         self.state = begin(self.policy, self.partition, offset, time_us, step)

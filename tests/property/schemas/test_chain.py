@@ -151,8 +151,8 @@ def test_void_records_are_counted_and_change_nothing() -> None:
         header(prev=3, events_from=5, events_to=4, clock_us=START_US + 9),
         header(prev=3, events_from=5, events_to=7, clock_us=START_US + 4),
         header(prev=-1, events_from=5, events_to=7, clock_us=START_US + 9),
-        header(Kind.GENESIS, generation=1),
-        header(Kind.GENESIS, generation=3),
+        header(Kind.GENESIS, prev=3, generation=1),
+        header(Kind.GENESIS, prev=2, generation=2),
     ):
         before = chain.link
         assert before is not None
@@ -186,10 +186,13 @@ def test_a_rewound_transport_is_harmless() -> None:
 
 
 def test_a_new_generation_is_valid_once() -> None:
-    """The first genesis of the next generation wins; a second one, and the old writer, are void."""
+    """The first genesis of a generation wins; a second one, and the old writer, are void."""
     chain = started()
-    assert chain.take(4, 0, header(Kind.GENESIS, generation=2, events_from=50, events_to=50))
-    assert not chain.take(5, 0, header(Kind.GENESIS, generation=2, events_from=60, events_to=60))
+    begins = header(Kind.GENESIS, prev=3, generation=2, events_from=50, events_to=50)
+    assert chain.take(4, 0, begins)
+    rival = dataclasses.replace(begins, events_from=60, events_to=60)
+    assert not chain.take(5, 0, rival)
+    assert not chain.take(5, 0, dataclasses.replace(rival, generation=3))
     assert not chain.take(6, 0, header(prev=3, events_from=5, events_to=9, clock_us=START_US + 9))
     assert chain.take(7, 0, header(prev=4, events_from=50, events_to=51, generation=2))
 

@@ -107,14 +107,22 @@ def test_without_a_link_only_a_genesis_begins() -> None:
     assert chain.link == Link(6, 5, 7, 110, 5_000)
 
 
-@pytest.mark.parametrize(("generation", "valid"), [(2, False), (3, True), (4, False), (1, False)])
+@pytest.mark.parametrize(("generation", "valid"), [(1, False), (2, False), (3, True), (4, True)])
 def test_a_genesis_counts_once_and_in_order(generation: int, valid: bool) -> None:
-    """Only a genesis of the next generation ends the one before; its clock may be lower."""
+    """Only a genesis of a later generation ends the one before; its clock may be lower."""
     chain = Chain(LINK)
-    begins = header(Kind.GENESIS, generation=generation, prev=3, clock_us=0, events_to=50)
+    begins = header(Kind.GENESIS, generation=generation, clock_us=0, events_to=50)
     assert chain.take(10, 0, begins) is valid
-    assert chain.link == (Link(11, 10, 3, 50, 0) if valid else Link(11, 9, 2, 100, 5_000))
+    after = Link(11, 10, generation, 50, 0) if valid else Link(11, 9, 2, 100, 5_000)
+    assert chain.link == after
     assert chain.void_records == (0 if valid else 1)
+    assert not chain.take(11, 0, begins)
+
+
+@pytest.mark.parametrize(("prev", "valid"), [(8, False), (9, True), (12, True)])
+def test_a_genesis_that_does_not_know_a_valid_record_is_void(prev: int, valid: bool) -> None:
+    """What was decided while a generation was being prepared would be counted twice by it."""
+    assert Chain(LINK).take(13, 0, header(Kind.GENESIS, generation=3, prev=prev)) is valid
 
 
 def test_a_record_that_was_read_before_is_no_record() -> None:

@@ -84,7 +84,8 @@ def journal_description() -> dict[str, Any]:
         "valid": (
             "a record is valid if its prev is the offset of the last valid record, its generation"
             " that of the chain, its events_from the events_to before it, and its clock_us not"
-            " lower; a genesis is valid if its generation is one above the chain's"
+            " lower; a genesis is valid if its generation is above the chain's and its prev not"
+            " below the last valid record"
         ),
     }
 

@@ -1,9 +1,11 @@
 """Which journal records are valid: a compare-and-swap on a log.
 
 A record is valid only if its `prev` is the offset of the last valid record before it, its
-generation is the chain's, its event positions continue and its clock is not lower. Any other
-record is void, and every reader skips it. So of two writers that both believe to own a partition,
-the one whose record continues the chain first wins, and the other's records mean nothing.
+generation is the chain's, its event positions continue and its clock is not lower. A genesis is
+valid if its generation is higher than the chain's and no valid record stands behind its `prev`,
+the last record that its writer knew. Any other record is void, and every reader skips it. So of two
+writers that both believe to own a partition, the one whose record continues the chain first wins,
+and the other's records mean nothing.
 """
 
 from dataclasses import dataclass
@@ -109,7 +111,9 @@ class Chain:
     def _is_valid(self, offset: int, header: Header) -> bool:
         link = self._link
         if header.kind is Kind.GENESIS:
-            return link is None or header.generation == link.generation + 1
+            return link is None or (
+                header.generation > link.generation and header.prev >= link.prev
+            )
         if link is None:
             raise ChainHole(
                 f"journal offset {offset}: the chain's beginning is gone and no link to it is kept"

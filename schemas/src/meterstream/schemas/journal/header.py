@@ -54,7 +54,8 @@ class Header:
     events_topic_id: UUID
     journal_topic_id: UUID
     prev: int
-    """Journal offset of the last valid record before this one, NONE at the first genesis."""
+    """Journal offset of the last valid record before this one, NONE at the first genesis. In a
+    genesis that of the last record of any kind which its writer knew."""
     events_from: int
     events_to: int
     control_to: int

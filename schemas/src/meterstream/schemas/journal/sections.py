@@ -43,7 +43,9 @@ class Section(IntEnum):
     CONTROL = 11
     """JSON: the control entries taken with this record, in the same form."""
     GENESIS = 12
-    """JSON: what a new generation carries over and what is lost."""
+    """JSON: which control and catalog topics a generation reads (their ids), what it carries over
+    and what is lost. With `needs_snapshot` its ids, sessions and entries stand only in its
+    snapshot, which was stored before it."""
 
 
 def pack_sections(sections: Mapping[Section, bytes]) -> bytes:
