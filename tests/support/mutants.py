@@ -5,153 +5,45 @@
     python -m tests.support.mutants --only judge     those of one module
     python -m tests.support.mutants --least 85       exit 1 below that percentage
 
-A mutant is killed if a test fails or hangs. Each runs in a process forked from one that has
-loaded everything but the core and its tests.
+The tests run once on the code as it is, to learn which of them runs which line. A mutant faces
+only the tests that run the changed statement, the unit tests first and the quickest of them first;
+it is killed if one fails or hangs, and survives at once if there is none. The same code and the
+same tests give the same result: property tests are derandomized, and do a fifth of their work.
 """
 
 import argparse
 import importlib
-import importlib.abc
-import importlib.machinery
-import importlib.util
 import os
 import random
-import resource
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Final
 
-import pytest
-
+from .mutant_reach import Reach, measure
+from .mutant_trials import Fate, Result, Trial, try_by_import, try_in_place
 from .mutators import Mutant, mutants_of
 
 ROOT: Final = Path(__file__).parents[2]
 CORE: Final = ROOT / "streams/src/meterstream/streams/core"
 PACKAGE: Final = "meterstream.streams.core"
-TESTS: Final = (
-    "tests/unit/streams/core",
-    "tests/property/core/test_core_agrees_with_model.py",
-    "tests/property/core",
-)
-"""The quick ones first: the first test that fails ends a mutant."""
+TESTS: Final = ("tests/unit/streams/core", "tests/property/core")
 PRELOADED: Final = (
     "hypothesis.strategies",
-    "msgspec",
-    "numpy",
-    "pyarrow",
-    "xxhash",
-    "meterstream.schemas.registry",
-    "meterstream.schemas.sketch",
+    "pandas",
+    "pyarrow.ipc",
+    "tests.support.model",
+    "tests.support.stack",
+    "tests.support.strategies",
 )
-CPU_LIMIT_S: Final = 180
-"""Several times what all tests take: a mutant that needs more hangs."""
+"""What the tests import and the core is no part of."""
+EXAMPLES: Final = 20
+"""Of a hundred, the share of its work that a property test does (see `budget`)."""
+PROGRESS_S: Final = 10
 
-
-@dataclass(frozen=True)
-class Candidate:
-    """A mutant of one module of the core."""
-
-    module: str
-    file: Path
-    mutant: Mutant
-
-    def __str__(self) -> str:
-        return f"{self.file.name}:{self.mutant.line}: {self.mutant.what}"
-
-
-class _OneModule(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Gives one module the code of a mutant; all others load as ever."""
-
-    def __init__(self, candidate: Candidate) -> None:
-        self._candidate = candidate
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        if fullname != self._candidate.module:
-            return None
-        return importlib.util.spec_from_file_location(fullname, self._candidate.file, loader=self)
-
-    def exec_module(self, module: ModuleType) -> None:
-        code = compile(self._candidate.mutant.tree, str(self._candidate.file), "exec")
-        exec(code, module.__dict__)  # noqa: S102 - this is how a mutant comes to life
-
-
-def candidates(only: str = "") -> Iterator[Candidate]:
-    """Yield all mutants of the core, or of the module named `only`."""
-    for file in sorted(CORE.glob("*.py")):
-        if file.stem != "__init__" and only in ("", file.stem):
-            for mutant in mutants_of(file.read_text(encoding="utf-8")):
-                yield Candidate(f"{PACKAGE}.{file.stem}", file, mutant)
-
-
-Result = tuple[Candidate | None, bool]
-"""A mutant, and whether it was killed."""
-
-
-def results(chosen: Iterable[Candidate | None], jobs: int) -> Iterator[Result]:
-    """Run the tests on each mutant (None: the code as it is), and tell whether one of them fails.
-
-    They come as they end, `jobs` at a time.
-    """
-    running: dict[int, Candidate | None] = {}
-    for candidate in chosen:
-        if len(running) >= jobs:
-            yield _next_ended(running)
-        child = os.fork()
-        if child == 0:
-            _be_mutant(candidate)
-        running[child] = candidate
-    while running:
-        yield _next_ended(running)
-
-
-def _next_ended(running: dict[int, Candidate | None]) -> Result:
-    pid, status = os.wait()
-    return running.pop(pid), status != 0
-
-
-def _be_mutant(candidate: Candidate | None) -> None:
-    """Run the tests in this process and leave it."""
-    status = 1
-    try:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 1)
-        os.dup2(null, 2)
-        resource.setrlimit(resource.RLIMIT_CPU, (CPU_LIMIT_S, CPU_LIMIT_S))
-        if candidate is not None:
-            sys.meta_path.insert(0, _OneModule(candidate))
-        options = ["-x", "-q", "-p", "no:cacheprovider", "--no-header"]
-        status = 0
-        for tests in (_closest_tests(candidate), TESTS):
-            if tests and not status:
-                status = int(pytest.main([*options, *tests]))
-    finally:
-        os._exit(min(status, 1))
-
-
-def _closest_tests(candidate: Candidate | None) -> list[str]:
-    """Return the tests that carry the module's name: they most likely notice, and soon."""
-    if candidate is None:
-        return []
-    return [str(file) for file in ROOT.glob(f"{TESTS[0]}/test_{candidate.file.stem}*.py")]
-
-
-def _quick_hypothesis() -> None:
-    """Look for a counterexample and, having found one, do not make it smaller."""
-    from hypothesis import Phase, settings
-
-    settings.register_profile(
-        "mutants",
-        phases=[Phase.explicit, Phase.generate],
-        derandomize=True,
-        database=None,
-        deadline=None,
-    )
-    os.environ["HYPOTHESIS_PROFILE"] = "mutants"
+Candidate = tuple[Path, Mutant]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -164,27 +56,128 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--least", type=float, default=0, help="exit 1 if fewer percent die")
     options = parser.parse_args(arguments)
     os.chdir(ROOT)
+    _work_less()
     for module in PRELOADED:
         importlib.import_module(module)
-    _quick_hypothesis()
-    [(_, broken)] = results([None], 1)
-    if broken:
-        sys.stderr.write("The tests fail on the code as it is; see `make test-fast`.\n")
-        return 1
     chosen = list(candidates(options.only))
     if options.sample is not None and options.sample < len(chosen):
         chosen = random.Random(options.seed).sample(chosen, options.sample)
-    killed = 0
-    for done, (candidate, dead) in enumerate(results(chosen, options.jobs), 1):
-        killed += dead
-        if not dead:
-            sys.stdout.write(f"survived  {candidate}\n")
-        if done % 20 == 0:
-            sys.stderr.write(f"{done} of {len(chosen)}, {killed} killed\n")
-        sys.stdout.flush()
-    percent = 100 * killed / max(1, len(chosen))
-    sys.stdout.write(f"{killed} of {len(chosen)} mutants killed: {percent:.1f} %\n")
-    return int(percent < options.least)
+    sys.stderr.write("Running the tests once on the code as it is ...\n")
+    reach = measure(TESTS, sorted(CORE.glob("*.py")))
+    if reach is None:
+        sys.stderr.write("The tests fail on the code as it is; see `make test-fast`.\n")
+        return 1
+    tally = Tally(len(chosen))
+    run(chosen, reach, options.jobs, tally)
+    sys.stdout.write(tally.summary())
+    return int(tally.percent < options.least)
+
+
+def candidates(only: str = "") -> Iterator[Candidate]:
+    """Yield all mutants of the core, or of the module named `only`."""
+    for file in sorted(CORE.glob("*.py")):
+        if file.stem != "__init__" and only in ("", file.stem):
+            for mutant in mutants_of(file.read_text(encoding="utf-8")):
+                yield file, mutant
+
+
+def run(chosen: Sequence[Candidate], reach: Reach, jobs: int, tally: "Tally") -> None:
+    """Find out what becomes of each mutant.
+
+    First, either way, the code as it is has to pass: else the mutants' deaths would say nothing.
+    """
+    unchanged = Trial("", CORE, None, list(reach.seconds))
+    by_import, in_place = [unchanged], [unchanged]
+    for file, mutant in chosen:
+        trial = Trial(f"{PACKAGE}.{file.stem}", file, mutant, reach.tests_of(file, mutant))
+        if not trial.tests:
+            tally.add((trial, Fate.UNREACHED))
+        elif reach.is_at_import(file, mutant):
+            by_import.append(trial)
+        else:
+            in_place.append(trial)
+    for result in try_by_import(by_import, reach, jobs):
+        tally.add(result)
+    try_in_place(in_place, reach, jobs, TESTS, tally.add)
+
+
+class Tally:
+    """Counts what became of the mutants, and says so on standard error while it goes on."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._results: list[tuple[str, Mutant, Fate]] = []
+        self._started_s = self._told_s = time.monotonic()
+
+    @property
+    def killed(self) -> int:
+        """How many mutants the tests have noticed."""
+        return sum(_is_dead(fate) for _, _, fate in self._results)
+
+    @property
+    def percent(self) -> float:
+        """The share of the mutants that have been tried which the tests noticed."""
+        return 100 * self.killed / max(1, len(self._results))
+
+    def add(self, result: Result) -> None:
+        """Take note of one mutant's fate."""
+        trial, fate = result
+        if trial.mutant is None:
+            if fate is not Fate.SURVIVED:
+                raise RuntimeError("The tests fail on the code as it is when they run in this way")
+            return
+        self._results.append((trial.file.name, trial.mutant, fate))
+        now_s = time.monotonic()
+        if now_s - self._told_s >= PROGRESS_S:
+            self._told_s = now_s
+            done = len(self._results)
+            left_s = (now_s - self._started_s) / done * (self._total - done)
+            sys.stderr.write(
+                f"{done} of {self._total}, {self.killed} killed, about {left_s / 60:.0f} min left\n"
+            )
+
+    def summary(self) -> str:
+        """Return the survivors, the count by module and in all, as text."""
+        lines = [
+            f"survived  {name}:{mutant.line}: {mutant.what}"
+            + (f" ({fate.value})" if fate is Fate.UNREACHED else "")
+            for name, mutant, fate in sorted(
+                self._results, key=lambda result: (result[0], result[1].line, result[1].what)
+            )
+            if not _is_dead(fate)
+        ]
+        everywhere = Counter(name for name, _, _ in self._results)
+        dead = Counter(name for name, _, fate in self._results if _is_dead(fate))
+        hung = sum(fate is Fate.HUNG for _, _, fate in self._results)
+        lines += [
+            f"{name:<16} {dead[name]:>5} of {count:>5} {100 * dead[name] / count:6.1f} %"
+            for name, count in sorted(everywhere.items())
+        ]
+        minutes = (time.monotonic() - self._started_s) / 60
+        lines.append(
+            f"{self.killed} of {len(self._results)} mutants killed ({hung} of them hung): "
+            f"{self.percent:.1f} % in {minutes:.1f} min"
+        )
+        return "\n".join(lines) + "\n"
+
+
+def _is_dead(fate: Fate) -> bool:
+    return fate in (Fate.KILLED, Fate.HUNG)
+
+
+def _work_less() -> None:
+    """Look for a counterexample in fewer places and, having found one, do not make it smaller."""
+    from hypothesis import Phase, settings
+
+    settings.register_profile(
+        "mutants",
+        max_examples=EXAMPLES,
+        phases=[Phase.explicit, Phase.generate],
+        derandomize=True,
+        database=None,
+        deadline=None,
+    )
+    os.environ["HYPOTHESIS_PROFILE"] = "mutants"
 
 
 if __name__ == "__main__":

@@ -42,16 +42,31 @@ _NAMES: Final = {
 }
 
 
+_Step = tuple[str, int | None]
+_Path = tuple[_Step, ...]
+_Changer = Callable[[ast.AST], None]
+_Change = tuple[str, _Changer]
+
+
 @dataclass(frozen=True)
 class Mutant:
-    """One change: where it is, what it does, and the changed source as a tree."""
+    """One change: where it is, what it does, and when the changed code runs."""
 
     line: int
     what: str
-    tree: ast.Module
+    lines: range
+    """The lines of its statement (without the body, if it has one): who runs one runs it."""
+    at_import: bool
+    """Whether it stands outside every function."""
+    _source: ast.Module
+    _path: _Path
+    _change: _Changer
 
-
-_Change = tuple[str, Callable[[ast.AST], None]]
+    def tree(self) -> ast.Module:
+        """Return the changed source as a tree of its own."""
+        copy = deepcopy(self._source)
+        self._change(_at(copy, self._path))
+        return ast.fix_missing_locations(copy)
 
 
 def mutants_of(source: str) -> Iterator[Mutant]:
@@ -63,13 +78,32 @@ def mutants_of(source: str) -> Iterator[Mutant]:
     tree = ast.parse(source)
     for path, node in _places(tree):
         for what, change in _changes(node):
-            copy = deepcopy(tree)
-            change(_at(copy, path))
-            yield Mutant(getattr(node, "lineno", 0), what, ast.fix_missing_locations(copy))
+            lines, at_import = _reached_by(tree, path)
+            yield Mutant(getattr(node, "lineno", 0), what, lines, at_import, tree, path, change)
 
 
-_Step = tuple[str, int | None]
-_Path = tuple[_Step, ...]
+def _reached_by(tree: ast.AST, path: _Path) -> tuple[range, bool]:
+    """Return the lines of a place's innermost statement, and whether they run at import."""
+    lines, at_import = range(0), True
+    node = tree
+    for name, index in path:
+        if isinstance(node, ast.FunctionDef) and name == "body":
+            at_import = False
+        child = getattr(node, name)
+        node = child if index is None else child[index]
+        if isinstance(node, ast.stmt):
+            lines = range(node.lineno, _end_of_head(node) + 1)
+    return lines, at_import
+
+
+def _end_of_head(statement: ast.stmt) -> int:
+    """Return the last line of a statement, without the statements in it."""
+    if isinstance(statement, ast.Match):
+        return statement.subject.end_lineno or statement.lineno
+    body = getattr(statement, "body", None)
+    if body:
+        return max(statement.lineno, int(body[0].lineno) - 1)
+    return statement.end_lineno or statement.lineno
 
 
 def _at(tree: ast.AST, path: _Path) -> ast.AST:

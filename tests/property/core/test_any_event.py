@@ -6,6 +6,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.support.budget import share
 from tests.support.core_runner import run_core
 from tests.support.events import START_US
 from tests.support.model import DAY_US, HOUR_US, Record, Rules, run_model
@@ -20,7 +21,7 @@ any_event = st.one_of(*(events(name) for name in MODELS[EVENTS]))
 # The strategies' times lie within two days, all of which a clock at the end of them still takes.
 SETTINGS = {"horizon_us": 4 * DAY_US, "grace_us": HOUR_US}
 CLOCK_US = START_US + DAY_US
-a_few = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+a_few = settings(max_examples=share(40), deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def assert_same(values: list[bytes | None]) -> None:

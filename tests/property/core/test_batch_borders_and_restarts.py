@@ -2,6 +2,7 @@
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.support.budget import share
 from tests.support.core_runner import CoreMeter, batches, contents_of
 from tests.support.events import START_US, Mix, make_records, rate_card
 from tests.support.model import HOUR_US, Record, Rules, run_model
@@ -19,7 +20,7 @@ logs = st.builds(
     st.sampled_from((1_000, 20_000_000, 400_000_000)),
 )
 borders = st.lists(st.integers(1, 60), max_size=12)
-a_few = settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+a_few = settings(max_examples=share(20), deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def run(
