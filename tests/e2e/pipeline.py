@@ -77,7 +77,10 @@ class Pipeline:
     def audit(self) -> Any:
         """Return what the audit finds; it must exit 0 with no difference."""
         ran = self.run("audit", "--json", "--timeout", "240", timeout_s=400)
-        assert ran.exit_code == 0, f"{ran.stdout[-3000:]}\n{ran.stderr[-3000:]}"
+        assert ran.exit_code == 0, "\n".join(
+            [ran.stdout[-3000:], ran.stderr[-3000:]]
+            + [f"{name}: {one.log[-3000:]}" for name, one in self.running.items()]
+        )
         return json.loads(ran.stdout)
 
     def check_stored(self) -> None:

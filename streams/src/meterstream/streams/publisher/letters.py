@@ -13,11 +13,18 @@ from meterstream.schemas.journal import MalformedRecord, Section, unpack_section
 from meterstream.schemas.times import format_rfc3339, from_us
 from meterstream.schemas.verdicts import reason_name
 from meterstream.streams.journal.reader import STALL_SECONDS, JournalRecord
-from meterstream.streams.kafka import BrokerUnavailable, log_bounds, read_some, timestamp_us
+from meterstream.streams.kafka import (
+    RETRY_SECONDS,
+    BrokerUnavailable,
+    log_bounds,
+    read_some,
+    timestamp_us,
+)
 
 SEEK_OFFSETS: Final = 5_000
 """Records further away than this are sought; nearer ones are reached by reading on."""
 MAX_DETAIL: Final = 1_000
+SETTLE_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +71,7 @@ class RawReader:
         """Return the records at `offsets`; those that the log no longer has are left out."""
         wanted = sorted(set(offsets))
         found: dict[int, Message] = {}
-        start, end = log_bounds(self._consumer, topic, partition)
+        start, end = self._bounds(topic, partition, wanted)
         wanted = [offset for offset in wanted if start <= offset < end]
         position: int | None = None
         heard = time.monotonic()
@@ -91,6 +98,18 @@ class RawReader:
         finally:
             self._consumer.unassign()
         return found
+
+    def _bounds(self, topic: str, partition: int, wanted: list[int]) -> tuple[int, int]:
+        """Return the log's bounds, once they hold all that is `wanted` or have had time to.
+
+        A broker that has just started may say for a moment that its log ends earlier.
+        """
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while True:
+            start, end = log_bounds(self._consumer, topic, partition)
+            if not wanted or wanted[-1] < end or time.monotonic() > deadline:
+                return start, end
+            time.sleep(RETRY_SECONDS)
 
 
 def letter_of(

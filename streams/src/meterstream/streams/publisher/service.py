@@ -14,7 +14,7 @@ from meterstream.streams.metrics import PublisherMetrics
 from meterstream.streams.settings import PublisherSettings
 
 from .letters import RawReader
-from .slot import Slot, SlotBroken, SlotLost
+from .slot import ProducerHangs, Slot, SlotBroken, SlotLost
 
 log = logging.getLogger("meterstream.publisher")
 
@@ -65,11 +65,13 @@ class Publisher:
         try:
             while not stopped.is_set():
                 self._turned = time.monotonic()
+                # Slots open before reading only: messages that a rebalance overtook while they
+                # were read belong to slots that are closed by then, and are read again.
+                self._open_slots()
                 messages = self._consumer.consume(
                     self._settings.publisher_max_records,
                     self._settings.publisher_interval_ms / 1000,
                 )
-                self._open_slots()
                 self._publish(messages)
                 self._measure()
         finally:
@@ -150,6 +152,10 @@ class Publisher:
                     slot.publish(by_partition[partition])
                 else:
                     slot.commit_position()
+            except ProducerHangs as reason:
+                for each in list(self._slots):
+                    self._try_later(each, reason)
+                return
             except (SlotLost, BrokerUnavailable) as reason:
                 self._try_later(partition, reason)
             except SlotBroken as reason:

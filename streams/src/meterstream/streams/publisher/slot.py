@@ -15,6 +15,7 @@ from meterstream.streams.kafka import Broker, log_bounds
 from meterstream.streams.metrics import PublisherMetrics
 from meterstream.streams.settings import PublisherSettings
 
+from .bounded import Overdue, call_within
 from .letters import Letter, RawReader, Reject, letter_of, rejects_of
 
 log = logging.getLogger("meterstream.publisher")
@@ -24,6 +25,10 @@ silent.disabled = True  # what it says comes back as exceptions, and is told wit
 TRANSACTION_MS: Final = 10_000
 """After this long the broker ends a transaction whose publisher died; until then readers wait."""
 CALL_SECONDS: Final = 15.0
+SEND_OFFSETS_SECONDS: Final = 5.0
+HANGING_SECONDS: Final = 8.0
+"""Sending offsets should end after SEND_OFFSETS_SECONDS, but can hang for good where the group's
+coordinator was away (librdkafka issue 5456): after this long the producer is given up."""
 POSITION_SECONDS: Final = 2.0
 """How often the position is committed where there is nothing to publish."""
 
@@ -34,6 +39,10 @@ class SlotBroken(Exception):
 
 class SlotLost(Exception):
     """Another publisher has the slot, or a transaction failed: take it anew, or leave it."""
+
+
+class ProducerHangs(SlotLost):
+    """The group's coordinator went away under a call; that of other slots hangs as well."""
 
 
 class Slot:
@@ -83,6 +92,7 @@ class Slot:
         self._start = self._first_offset() if self._chain.link is None else 0
         self._committed_at = time.monotonic()
         self._committed_link = self._chain.link
+        self._is_hanging = False
 
     @property
     def next_offset(self) -> int:
@@ -176,20 +186,26 @@ class Slot:
                 self._produce(letter)
             # 3. The position after them, with the link that makes the next record provable. The
             #    group's generation goes with it, so a publisher that lost its partition fails.
-            self._producer.send_offsets_to_transaction(
-                [
-                    TopicPartition(
-                        self._journal, self.partition, link.next_offset, link.to_metadata()
-                    )
-                ],
+            place = TopicPartition(
+                self._journal, self.partition, link.next_offset, link.to_metadata()
+            )
+            call_within(
+                HANGING_SECONDS,
+                self._producer.send_offsets_to_transaction,
+                [place],
                 self._consumer.consumer_group_metadata(),
-                CALL_SECONDS,
+                SEND_OFFSETS_SECONDS,
             )
             # 4. Both become true at once.
             self._producer.commit_transaction(CALL_SECONDS)
         except KafkaException as failure:
             self._metrics.transactions.labels("aborted").inc()
             self._abort(failure.args[0])
+        except Overdue as hanging:
+            # The next producer of this transactional id ends what this one has begun.
+            self._metrics.transactions.labels("aborted").inc()
+            self._is_hanging = True
+            raise ProducerHangs(f"sending its position to Kafka hangs ({hanging})") from None
         self._committed_at, self._committed_link = time.monotonic(), link
         self._metrics.transactions.labels("committed").inc()
         for letter in letters:
@@ -222,6 +238,8 @@ class Slot:
 
     def close(self) -> None:
         """Drop the producer; nothing is open between calls."""
+        if self._is_hanging:
+            return
         with contextlib.suppress(KafkaException):  # a producer that was fenced refuses even this
             self._producer.purge()
             self._producer.flush(1.0)
