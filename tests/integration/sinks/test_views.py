@@ -228,13 +228,16 @@ def test_a_parameter_that_means_nothing_is_refused(
         ("1d", "UTC", 500, None),
         ("1mo", "UTC", 500, None),
         ("1h", "UTC", 60, None),
+        ("1m", "UTC", 59.5, "minutes are kept for 40 days"),
+        ("15m", "UTC", 499.5, "quarters of an hour are kept for 400 days"),
     ],
 )
 def test_a_view_says_when_the_rows_it_needs_are_gone(
-    migrated: Client, window: str, zone: str, age_days: int, reason: str | None
+    migrated: Client, window: str, zone: str, age_days: float, reason: str | None
 ) -> None:
     """Where a TTL took what a window is made of there is an error, and no smaller number."""
-    midnight_s = TODAY_US // 1_000_000 - age_days * 86_400
+    since_s = TODAY_US // 1_000_000 - int(age_days * 86_400)
+    midnight_s = since_s // 86_400 * 86_400
     columns = "(window_start, team_id, runs, events_topic_id, generation, partition, log_time)"
     migrated.command(
         f"INSERT INTO usage_days {columns} SELECT {midnight_s}, 't', 1, {{topic:UUID}}, 1, 0,"
@@ -248,7 +251,7 @@ def test_a_view_says_when_the_rows_it_needs_are_gone(
     )
     sql = (
         f"SELECT sum(runs) FROM usage_by_team(window = '{window}', zone = '{zone}',"
-        f" since = '{datetime.fromtimestamp(midnight_s, UTC):%Y-%m-%d}', until = '')"
+        f" since = '{datetime.fromtimestamp(since_s, UTC):%Y-%m-%d %H:%M}', until = '')"
     )
     if reason is None:
         assert len(migrated.query(sql).result_rows) == 1

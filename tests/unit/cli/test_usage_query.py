@@ -34,16 +34,11 @@ def test_latencies_are_shown_in_milliseconds(microseconds: int | None, text: str
     assert milliseconds_text(microseconds) == text
 
 
-def test_grains() -> None:
-    """A window is asked for as such; else days serve all of time, and minutes a part of it."""
-    assert UsageQuery("team", window="15m").grain == "15m"
-    assert UsageQuery("team").grain == "1d"
-    assert UsageQuery("team", since=NEW_YEAR).grain == "1m"
-
-
 def test_what_the_user_gives_is_a_parameter() -> None:
     """Zone and times are bound, never part of the statement."""
-    sql, parameters = UsageQuery("user", window="1h", zone="Asia/Kolkata", since=NEW_YEAR).sql()
+    query = UsageQuery("user", window="1h", zone="Asia/Kolkata", since=NEW_YEAR)
+    (reading,) = query.readings()
+    sql, parameters = query.sql(reading)
     assert "Kolkata" not in sql
     assert "2026" not in sql
     assert parameters == {
@@ -65,3 +60,13 @@ def test_an_empty_time_is_refused() -> None:
     """Since must lie before until."""
     with pytest.raises(BadInput, match="--since must lie before --until"):
         UsageQuery("team", since=NEW_YEAR, until=NEW_YEAR)
+
+
+@pytest.mark.parametrize("year", [1, 1969, 2105, 9999])
+def test_times_that_clickhouse_cannot_hold_are_refused(year: int) -> None:
+    """A time that would wrap around in ClickHouse is refused by the option's name."""
+    moment = NEW_YEAR.replace(year=year)
+    with pytest.raises(BadInput, match=r"--since must lie in the years 1970 to 2104"):
+        UsageQuery("team", since=moment)
+    with pytest.raises(BadInput, match=r"--until must lie in the years 1970 to 2104"):
+        UsageQuery("team", until=moment)

@@ -17,6 +17,7 @@ from meterstream.cli.usage_query import (
     credits_text,
     milliseconds_text,
 )
+from meterstream.schemas.times import format_rfc3339
 
 
 @click.command()
@@ -27,8 +28,8 @@ from meterstream.cli.usage_query import (
     "--window", type=click.Choice(WINDOWS), help="A row for each window (default: one in all)."
 )
 @click.option("--zone", default="UTC", show_default=True, help="Time zone of windows.")
-@click.option("--since", type=Moment(), help="From this time on (RFC 3339).")
-@click.option("--until", type=Moment(), help="Up to this time (RFC 3339).")
+@click.option("--since", type=Moment(), help="From this time on (RFC 3339), in whole windows.")
+@click.option("--until", type=Moment(), help="Up to this time (RFC 3339), in whole windows.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
 @data_option
 @json_option
@@ -44,6 +45,10 @@ def usage(
 ) -> None:
     """Show runs, tokens, credits and latency percentiles, newest or busiest first.
 
+    Without --window there is one row for each name. It is exact to the minute as long as minutes
+    are kept (40 days); beyond that, --since and --until are widened to quarters of an hour (400
+    days) or days, and a note says so.
+
     The numbers are those of the views usage_by_team, usage_by_user and so on, which anyone may
     query. Percentiles are within 1 % of the exact ones; all else is exact.
 
@@ -58,13 +63,41 @@ def usage(
     with open_clickhouse(data) as client:
         answer = ask_usage(client, query)
     if as_json:
-        print_json({"by": by, "window": window, "zone": zone, "rows": answer.rows})
+        print_json(
+            {
+                "by": by,
+                "window": window,
+                "zone": zone,
+                "read": {
+                    "window": answer.reading.window,
+                    "zone": answer.reading.zone,
+                    "since": _text(answer.reading.since),
+                    "until": _text(answer.reading.until),
+                },
+                "rows": answer.rows,
+            }
+        )
         return
     show_usage(answer)
+    if (since or until) and not window:
+        note(_how_it_was_read(answer))
     if not answer.rows:
         note("note: no usage in that time. `meterstream generate` sends some")
     if len(answer.rows) == limit:
         note(f"note: only the first {limit} rows; --limit shows more")
+
+
+def _how_it_was_read(answer: Usage) -> str:
+    """Say which windows a sum over a time was made of, and which time they cover."""
+    reading = answer.reading
+    start = _text(reading.since) or "the beginning"
+    covered = f"from {start} until {_text(reading.until) or 'now'}"
+    why = f"; {answer.gone}, so the time was widened" if answer.gone else ""
+    return f"note: summed from windows of {reading.window} ({reading.zone}), {covered}{why}"
+
+
+def _text(moment: datetime | None) -> str | None:
+    return format_rfc3339(moment) if moment else None
 
 
 def show_usage(usage: Usage, title: str | None = None) -> None:

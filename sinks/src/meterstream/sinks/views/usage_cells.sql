@@ -90,7 +90,8 @@ AND (
     SELECT throwIf(count() > 0, 'minutes are kept for 40 days: ask for 15m or more, or a later time')
     FROM usage_days AS days
     WHERE {window:String} = '1m'
-        AND days.window_start >= usageRangeStart({since:String}, {window:String}, {zone:String})
+        AND addDays(days.window_start, 1)
+            > usageRangeStart({since:String}, {window:String}, {zone:String})
         AND days.window_start < usageRangeEnd({until:String}, {window:String}, {zone:String})
         AND days.log_time < now() - INTERVAL 38 DAY
 ) = 0
@@ -101,7 +102,8 @@ AND (
     )
     FROM usage_days AS days
     WHERE {window:String} != '1m'
-        AND days.window_start >= usageRangeStart({since:String}, {window:String}, {zone:String})
+        AND addDays(days.window_start, 1)
+            > usageRangeStart({since:String}, {window:String}, {zone:String})
         AND days.window_start < usageRangeEnd({until:String}, {window:String}, {zone:String})
         AND days.log_time < now() - INTERVAL 398 DAY
         AND usageWindowStart(days.window_start, {window:String}, {zone:String})
