@@ -11,7 +11,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from . import latency, memory, throughput
+from . import latency, memory, sink, throughput
 from .machine import describe_machine, spread
 
 Section = Callable[[argparse.Namespace, Path], dict[str, Any]]
@@ -39,6 +39,15 @@ def _throughput(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     return found
 
 
+def _sink(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
+    runs = sink.measure(scratch / "sink", options.sink_events, options.runs, say)
+    found: dict[str, Any] = {"runs": runs}
+    for feed in sink.FEEDS:
+        for figure in ("rows_per_second", "rows_per_cpu_second"):
+            found[f"{feed}_{figure}"] = spread([run[feed][figure] for run in runs])
+    return found
+
+
 def _latency(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     runs = [
         latency.measure(scratch / f"latency-{n}", options.rate, options.seconds, say)
@@ -62,6 +71,7 @@ def _memory(options: argparse.Namespace, _scratch: Path) -> dict[str, Any]:
 
 SECTIONS: dict[str, Section] = {
     "throughput": _throughput,
+    "sink": _sink,
     "latency": _latency,
     "memory": _memory,
 }
@@ -73,6 +83,7 @@ def main() -> int:
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}")
     parser.add_argument("--events", type=int, default=5_000_000)
     parser.add_argument("--hard-events", type=int, default=1_000_000)
+    parser.add_argument("--sink-events", type=int, default=2_000_000)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--rate", type=int, default=2_000, help="events a second for latency")
     parser.add_argument("--seconds", type=int, default=60, help="how long latency is measured")

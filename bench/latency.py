@@ -47,8 +47,7 @@ def _follow(running: Stack, rate: int, seconds: int) -> dict[str, Any]:
 
     def poll() -> None:
         assert running.clickhouse is not None
-        database = running.environment["METERSTREAM_CLICKHOUSE_DATABASE"]
-        client = running.clickhouse.client(database=database)
+        client = running.clickhouse.client(database=running.database_name)
         deadline = time.monotonic() + seconds + 60
         while time.monotonic() < deadline:
             rows = client.query(

@@ -55,6 +55,13 @@ class Stack:
     clickhouse: ClickHouseServer | None
     prefix: str
     data: Path
+    database: str | None = None
+    """Where the services store; named after the prefix if not told."""
+
+    @property
+    def database_name(self) -> str:
+        """The database of the services and commands."""
+        return self.database or self.prefix.strip(".").replace("-", "_")
 
     def topic(self, name: str) -> str:
         """Return the full name of a topic."""
@@ -73,7 +80,7 @@ class Stack:
                 "METERSTREAM_CLICKHOUSE_URL": self.clickhouse.url,
                 "METERSTREAM_CLICKHOUSE_USER": self.clickhouse.user,
                 "METERSTREAM_CLICKHOUSE_PASSWORD": self.clickhouse.password,
-                "METERSTREAM_CLICKHOUSE_DATABASE": self.prefix.strip(".").replace("-", "_"),
+                "METERSTREAM_CLICKHOUSE_DATABASE": self.database_name,
             }
         return told
 
@@ -124,12 +131,17 @@ class Stack:
 
 
 @contextmanager
-def stack(data: Path, prefix: str, *, clickhouse: bool) -> Iterator[Stack]:
-    """Run a broker, and an engine if asked, on the first core; stop them and drop their data."""
+def stack(data: Path, prefix: str, *, clickhouse: bool, pinned: bool = True) -> Iterator[Stack]:
+    """Run a broker, and an engine if asked; stop them and drop their data.
+
+    They stay on the first core, if they are `pinned`: services that are measured have another.
+    """
     data.mkdir(parents=True, exist_ok=True)
     own = psutil.Process()
     cores = own.cpu_affinity()
-    own.cpu_affinity([cores[0]])  # the children inherit it; services are pinned on their own
+    own.cpu_affinity(
+        [cores[0]] if pinned else cores
+    )  # the children inherit it; services are pinned on their own
     server = ClickHouseServer(data / "clickhouse") if clickhouse else None
     try:
         with KafkaBroker(data / "kafka") as broker:
