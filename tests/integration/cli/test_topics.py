@@ -54,22 +54,34 @@ def test_check_creates_nothing(topics: Topics) -> None:
 
 
 def test_too_few_partitions_are_named(topics: Topics) -> None:
-    """A topic with too few partitions is one clear line, and is not touched."""
+    """A topic with too few partitions is one clear line, and nothing is made that fits neither."""
     topics.make(EVENTS, 1, message_timestamp_type="LogAppendTime", retention_ms="604800000")
     ran = topics("--partitions", "4", "--repair")
     assert ran.exit_code == 1
     (line,) = ran.stderr.splitlines()
     assert f"{topics.prefix}{EVENTS}: too few partitions: 1, and 4 are needed" in line
+    assert "go on with `meterstream topics --partitions 1`" in line
+    made = [name for name in topics.admin.list_topics().topics if name.startswith(topics.prefix)]
+    assert made == [topics.prefix + EVENTS]
 
 
 def test_wrong_settings_are_named_and_repaired(topics: Topics) -> None:
-    """Wrong timestamps and too short a retention are a line each; --repair sets them right."""
-    topics.make(EVENTS, 2, message_timestamp_type="CreateTime", retention_ms="3600000")
+    """What is set wrongly is a line each, with what mends it; --repair sets it right."""
+    topics.make(
+        EVENTS,
+        2,
+        message_timestamp_type="CreateTime",
+        retention_ms="3600000",
+        max_message_bytes="131072",
+    )
     ran = topics()
     assert ran.exit_code == 1
     assert "message.timestamp.type is CreateTime, and must be LogAppendTime" in ran.stderr
     assert "retention.ms is 3600000 (1 hour), and must be at least 3 days" in ran.stderr
-    assert topics("--repair").exit_code == 0
+    assert "max.message.bytes is 131072, and must be at least 262144" in ran.stderr
+    assert ran.stderr.count("`meterstream topics --repair` sets it") == 3
+    repaired = topics("--repair")
+    assert (repaired.exit_code, repaired.stderr.count("repaired ")) == (0, 3)
     assert topics("--check").exit_code == 0
 
 

@@ -2,8 +2,6 @@
 
 import time
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Final, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
@@ -17,7 +15,15 @@ from confluent_kafka.admin import (
 )
 
 from meterstream.cli.errors import CheckFailed, Unreachable
-from meterstream.schemas.topics import BY_NAME, EVENTS, JOURNAL, TOPICS, TopicSpec
+from meterstream.cli.topic_faults import (
+    Fault,
+    Found,
+    Promise,
+    find_faults,
+    missing_topics,
+    safety_settings,
+)
+from meterstream.schemas.topics import BY_NAME, TOPICS
 
 ANSWER_TIMEOUT_S: Final = 10
 VISIBLE_TIMEOUT_S: Final = 30.0
@@ -25,42 +31,6 @@ POLL_S: Final = 0.1
 REPLICAS_WANTED: Final = 3
 
 T = TypeVar("T")
-
-_MS: Final = timedelta(milliseconds=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing about a topic that is not as it must be; `settings` mend it, if any can."""
-
-    topic: str
-    text: str
-    settings: dict[str, str] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        return f"{self.topic}: {self.text}"
-
-
-@dataclass(frozen=True, slots=True)
-class Promise:
-    """What retention has to outlast: deduplication, and the longest outage of a sink."""
-
-    horizon: timedelta = timedelta(hours=24)
-    outage: timedelta = timedelta(days=3)
-
-    @property
-    def retention_ms(self) -> int:
-        """The shortest retention of events and journal."""
-        return max(self.horizon, self.outage) // _MS
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A topic as the broker has it."""
-
-    partitions: int
-    replicas: int
-    settings: dict[str, str]
 
 
 class TopicAdmin:
@@ -170,111 +140,14 @@ class TopicAdmin:
 
     def faults(self, found: dict[str, Found], partitions: int, promise: Promise) -> list[Fault]:
         """Compare what is there with what must be."""
-        faults = []
-        for spec in TOPICS:
-            topic = found.get(spec.name)
-            if topic is None:
-                faults.append(Fault(self._full(spec.name), "is missing: `meterstream topics`"))
-            else:
-                expected = partitions if spec.partitioned else 1
-                faults += topic_faults(self._full(spec.name), spec, topic, expected, promise)
-        faults += self._events_outlast_journal(found)
-        return faults
+        return find_faults(self._prefix, found, partitions, promise)
 
-    def _events_outlast_journal(self, found: dict[str, Found]) -> list[Fault]:
-        if EVENTS not in found or JOURNAL not in found:
-            return []
-        events_ms, journal_ms = (_retention_ms(found[name]) for name in (EVENTS, JOURNAL))
-        if events_ms >= journal_ms:
-            return []
-        return [
-            Fault(
-                self._full(EVENTS),
-                f"keeps events for {_span(events_ms)}, shorter than the journal "
-                f"({_span(journal_ms)}): events must be kept at least as long",
-                {"retention.ms": found[JOURNAL].settings["retention.ms"]},
-            )
-        ]
+    def missing(self, found: dict[str, Found]) -> list[Fault]:
+        """Name what is not there."""
+        return missing_topics(self._prefix, found)
 
     def _full(self, name: str) -> str:
         return f"{self._prefix}{name}"
-
-
-def safety_settings(replicas: int) -> dict[str, str]:
-    """Return what keeps acknowledged records: two in sync where there are replicas for it."""
-    return {
-        "min.insync.replicas": "2" if replicas > 2 else "1",
-        "unclean.leader.election.enable": "false",
-    }
-
-
-def topic_faults(
-    full: str, spec: TopicSpec, found: Found, partitions: int, promise: Promise
-) -> list[Fault]:
-    """List what is wrong with one topic that exists."""
-    faults = []
-    if found.partitions != partitions:
-        few = "too few partitions" if found.partitions < partitions else "too many partitions"
-        faults.append(
-            Fault(
-                full,
-                f"{few}: {found.partitions}, and {partitions} are needed. They are fixed for "
-                "the life of a topic, since teams would move: use another prefix "
-                "(METERSTREAM_TOPIC_PREFIX), or delete the topic and all that is in it",
-            )
-        )
-    for name, wanted in (spec.config() | safety_settings(found.replicas)).items():
-        value = found.settings.get(name, "")
-        if name == "retention.ms":
-            faults += _retention_faults(full, spec, found, promise)
-        elif not _suffices(name, value, wanted):
-            faults.append(
-                Fault(
-                    full,
-                    f"{name} is {value}, and must be {wanted}: `meterstream topics --repair`",
-                    {name: wanted},
-                )
-            )
-    return faults
-
-
-def _suffices(name: str, value: str, wanted: str) -> bool:
-    if name in {"max.message.bytes", "min.insync.replicas"}:
-        return int(value or 0) >= int(wanted)
-    if name == "cleanup.policy":
-        return set(value.split(",")) == set(wanted.split(","))
-    return value == wanted
-
-
-def _retention_faults(full: str, spec: TopicSpec, found: Found, promise: Promise) -> list[Fault]:
-    wanted_ms = spec.retention_ms if spec.retention_ms is not None else 0
-    least_ms = promise.retention_ms if spec.name in {EVENTS, JOURNAL} else wanted_ms
-    if _retention_ms(found) >= (float("inf") if least_ms < 0 else least_ms):
-        return []
-    value = "-1" if wanted_ms < 0 else str(max(wanted_ms, least_ms))
-    return [
-        Fault(
-            full,
-            f"retention.ms is {found.settings.get('retention.ms')} "
-            f"({_span(_retention_ms(found))}), and must be at least "
-            f"{_span(float('inf') if least_ms < 0 else least_ms)}: `meterstream topics --repair`",
-            {"retention.ms": value},
-        )
-    ]
-
-
-def _retention_ms(found: Found) -> float:
-    value = int(found.settings.get("retention.ms", "-1"))
-    return float("inf") if value < 0 else value
-
-
-def _span(milliseconds: float) -> str:
-    if milliseconds == float("inf"):
-        return "for ever"
-    hours = milliseconds / 3_600_000
-    if hours >= 48:
-        return f"{hours / 24:.3g} days"
-    return "1 hour" if hours == 1 else f"{hours:.3g} hours"
 
 
 def _result(future: "Future[T]", what: str) -> T:

@@ -44,6 +44,9 @@ class TopicSpec:
         return settings
 
 
+LEAST_MESSAGE_BYTES: Final = 256 * 1024
+"""What every topic must take in one batch: the largest event with room to spare, and what the SDK
+sends at once. A batch that a broker refuses for its size would be overtaken by the next one."""
 JOURNAL_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 
 TOPICS: Final = (

@@ -9,7 +9,8 @@ from meterstream.cli.connection import connect
 from meterstream.cli.errors import EXIT_CHECK_FAILED
 from meterstream.cli.options import Duration, data_option, json_option
 from meterstream.cli.output import note, print_json, print_table
-from meterstream.cli.topic_admin import Promise, TopicAdmin
+from meterstream.cli.topic_admin import TopicAdmin
+from meterstream.cli.topic_faults import Promise
 from meterstream.schemas.topics import BY_NAME, DEFAULT_PARTITIONS, EVENTS, TOPICS
 
 
@@ -54,14 +55,21 @@ def topics(
     found = admin.found()
     events = found.get(EVENTS)
     wanted = partitions or (events.partitions if events else DEFAULT_PARTITIONS)
-    created = [] if check else [spec.name for spec in TOPICS if spec.name not in found]
+    # Where the events topic is not what was asked for, nothing is made to go with either.
+    fits = events is None or events.partitions == wanted
+    created = [spec.name for spec in TOPICS if spec.name not in found] if fits and not check else []
     admin.create(created, wanted)
     if created:
         found = admin.found()
-    faults = admin.faults(found, wanted, promise)
+    faults = admin.faults(found, wanted, promise) + (admin.missing(found) if check else [])
     if repair and faults:
+        mended = [fault for fault in faults if fault.settings]
         faults = admin.mend(faults)
         found = admin.found()
+        for fault in mended:
+            for name, value in fault.settings.items():
+                note(f"repaired {fault.topic}: {name} is {value} now")
+    wrong = {fault.topic for fault in faults}
     if as_json:
         print_json(
             {
@@ -85,7 +93,9 @@ def topics(
                     connection.topic(spec.name),
                     found[spec.name].partitions,
                     found[spec.name].replicas,
-                    "created" if spec.name in created else "there",
+                    "wrong"
+                    if connection.topic(spec.name) in wrong
+                    else ("created" if spec.name in created else "there"),
                     spec.purpose,
                 ]
                 for spec in TOPICS

@@ -10,7 +10,8 @@ from typing import Final, Never, Self
 
 from meterstream.cli.connection import Connection, connect
 from meterstream.cli.errors import CheckFailed, Unreachable
-from meterstream.cli.topic_admin import Promise, TopicAdmin
+from meterstream.cli.topic_admin import TopicAdmin
+from meterstream.cli.topic_faults import Promise
 from meterstream.local.clickhouse import ClickHouseServer
 from meterstream.local.kafka import KafkaBroker
 from meterstream.local.locking import take_lock
