@@ -2,6 +2,7 @@
 # Every path is relative, so that a checkout whose path holds a space works.
 
 PYTHON ?= python3
+JOBS ?= 2
 VENV := .venv
 RUN := $(VENV)/bin/python
 
@@ -45,11 +46,11 @@ check: setup ## formatting, lint, types and the edges between the parts
 	$(RUN) -m mypy $(CODE)
 	$(VENV)/bin/lint-imports --no-logo
 
-test: setup ## every test, on a real broker and the real engine
-	$(RUN) -m pytest tests
+test: setup ## every test, on real brokers and the real engine (JOBS=2 at a time)
+	$(RUN) -m pytest tests -n $(JOBS) --dist loadfile
 
 test-fast: setup ## the tests that need neither broker nor engine
-	$(RUN) -m pytest $(FAST_TESTS)
+	$(RUN) -m pytest $(FAST_TESTS) -n $(JOBS)
 
 demo: setup ## the whole pipeline on this machine (TRACE=path replays one, KEEP=1 leaves it up)
 	$(VENV)/bin/meterstream demo $(if $(TRACE),--trace "$(TRACE)") $(if $(KEEP),--keep)

@@ -110,13 +110,18 @@ def _names(function: Any) -> list[str]:
     return list(inspect.signature(function).parameters)
 
 
+def _name(value: Any) -> str | None:
+    """Return the name of a test's parameter: the same in each process, as ids must be."""
+    return getattr(value, "__qualname__", None) or str(value)
+
+
 @pytest.mark.parametrize("name", PINS)
 def test_pins(name: str) -> None:
     """The libraries whose private parts are used are exactly the ones that were looked at."""
     assert version(name) == PINS[name]
 
 
-@pytest.mark.parametrize(("ours", "theirs", "name", "parameters"), OVERRIDDEN, ids=str)
+@pytest.mark.parametrize(("ours", "theirs", "name", "parameters"), OVERRIDDEN, ids=_name)
 def test_overridden(ours: type, theirs: type, name: str, parameters: list[str]) -> None:
     """A method that is overridden exists where we think, with the parameters we think."""
     assert name in vars(theirs), f"{theirs.__name__} no longer defines {name}"
@@ -127,13 +132,13 @@ def test_overridden(ours: type, theirs: type, name: str, parameters: list[str]) 
     )
 
 
-@pytest.mark.parametrize(("owner", "name", "parameters"), CALLED, ids=str)
+@pytest.mark.parametrize(("owner", "name", "parameters"), CALLED, ids=_name)
 def test_called(owner: Any, name: str, parameters: list[str]) -> None:
     """A private method that is called takes what we give it."""
     assert _names(getattr(owner, name)) == parameters
 
 
-@pytest.mark.parametrize(("place", "attributes"), READ, ids=str)
+@pytest.mark.parametrize(("place", "attributes"), READ, ids=_name)
 def test_read(place: Any, attributes: list[str]) -> None:
     """A private attribute that is read or set is still made where it was."""
     source = inspect.getsource(place)
