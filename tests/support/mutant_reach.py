@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -84,6 +85,10 @@ class _Recorder:
         result = yield
         self._seconds[item.nodeid] = time.process_time() - started_s
         return result
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            sys.stderr.write(f"{report.nodeid}\n{report.longreprtext}\n")
 
     def reach(self) -> Reach:
         self._coverage.stop()

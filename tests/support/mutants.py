@@ -8,7 +8,7 @@
 The tests run once on the code as it is, to learn which of them runs which line. A mutant faces
 only the tests that run the changed statement, the unit tests first and the quickest of them first;
 it is killed if one fails or hangs, and survives at once if there is none. The same code and the
-same tests give the same result: property tests are derandomized, and do a fifth of their work.
+same tests give the same result: property tests are derandomized, and do a tenth of their work.
 """
 
 import argparse
@@ -32,14 +32,13 @@ PACKAGE: Final = "meterstream.streams.core"
 TESTS: Final = ("tests/unit/streams/core", "tests/property/core")
 PRELOADED: Final = (
     "hypothesis.strategies",
-    "pandas",
     "pyarrow.ipc",
     "tests.support.model",
     "tests.support.stack",
     "tests.support.strategies",
 )
 """What the tests import and the core is no part of."""
-EXAMPLES: Final = 20
+EXAMPLES: Final = 10
 """Of a hundred, the share of its work that a property test does (see `budget`)."""
 PROGRESS_S: Final = 10
 
@@ -68,8 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write("The tests fail on the code as it is; see `make test-fast`.\n")
         return 1
     tally = Tally(len(chosen))
-    run(chosen, reach, options.jobs, tally)
-    sys.stdout.write(tally.summary())
+    try:
+        run(chosen, reach, options.jobs, tally)
+    finally:  # an interrupted run tells what it has found
+        sys.stdout.write(tally.summary())
     return int(tally.percent < options.least)
 
 
@@ -127,6 +128,8 @@ class Tally:
                 raise RuntimeError("The tests fail on the code as it is when they run in this way")
             return
         self._results.append((trial.file.name, trial.mutant, fate))
+        if not _is_dead(fate):
+            sys.stderr.write(_survivor(trial.file.name, trial.mutant, fate) + "\n")
         now_s = time.monotonic()
         if now_s - self._told_s >= PROGRESS_S:
             self._told_s = now_s
@@ -139,12 +142,9 @@ class Tally:
     def summary(self) -> str:
         """Return the survivors, the count by module and in all, as text."""
         lines = [
-            f"survived  {name}:{mutant.line}: {mutant.what}"
-            + (f" ({fate.value})" if fate is Fate.UNREACHED else "")
-            for name, mutant, fate in sorted(
-                self._results, key=lambda result: (result[0], result[1].line, result[1].what)
-            )
-            if not _is_dead(fate)
+            _survivor(*result)
+            for result in sorted(self._results, key=lambda result: (result[0], result[1].line))
+            if not _is_dead(result[2])
         ]
         everywhere = Counter(name for name, _, _ in self._results)
         dead = Counter(name for name, _, fate in self._results if _is_dead(fate))
@@ -159,6 +159,10 @@ class Tally:
             f"{self.percent:.1f} % in {minutes:.1f} min"
         )
         return "\n".join(lines) + "\n"
+
+
+def _survivor(name: str, mutant: Mutant, fate: Fate) -> str:
+    return f"{fate.value:<18} {name}:{mutant.line}: {mutant.what}"
 
 
 def _is_dead(fate: Fate) -> bool:
