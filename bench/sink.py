@@ -139,8 +139,8 @@ def _require_all(running: Stack, sent: Sent) -> None:
     assert running.clickhouse is not None, "the sink needs an engine"
     with running.clickhouse.client(database=running.database_name) as client:
         stored = client.query(
-            "SELECT (SELECT sum(runs) FROM usage_minutes FINAL), (SELECT sum(counted) FROM ledger FINAL),"
-            " (SELECT count() FROM runs FINAL)"
+            "SELECT (SELECT sum(runs) FROM usage_minutes FINAL),"
+            " (SELECT sum(counted) FROM ledger FINAL), (SELECT count() FROM runs FINAL)"
         ).result_rows[0]
         client.command(f"DROP DATABASE {running.database_name}")
     if stored != (sent.runs,) * 3:

@@ -71,6 +71,7 @@ class Writer:
     next_offset: int = 0
     prev: int = NONE
     leader_epoch: int = 0
+    grace_seconds: int = GRACE_US // 1_000_000
     chain: Chain = field(default_factory=Chain)
 
     def record(
@@ -90,7 +91,7 @@ class Writer:
         value = pack_sections(found)
         header = Header(
             kind=kind,
-            grace_seconds=GRACE_US // 1_000_000,
+            grace_seconds=self.grace_seconds,
             generation=self.generation,
             events_topic_id=self.events_topic_id,
             journal_topic_id=JOURNAL_TOPIC_ID,

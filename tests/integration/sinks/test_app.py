@@ -118,14 +118,14 @@ def test_settings_that_cannot_be_used_end_it_at_once() -> None:
     """Exit code 2, and one message with every fault."""
     environment = {
         **os.environ,
-        "METERSTREAM_GRACE_SECONDS": "soon",
+        "METERSTREAM_SINK_FLUSH_MS": "soon",
         "METERSTREAM_CLICKHOUSE_URL": "nowhere",
     }
     done = subprocess.run(
         COMMAND, env=environment, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 2
-    assert "METERSTREAM_GRACE_SECONDS" in done.stderr
+    assert "METERSTREAM_SINK_FLUSH_MS" in done.stderr
     assert "METERSTREAM_CLICKHOUSE_URL" in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from clickhouse_connect.driver.client import Client
-from tests.support.journal import GRACE_US, TODAY_US, Writer, cell, decoded
+from tests.support.journal import TODAY_US, Writer, cell, decoded
 
 from meterstream.schemas.verdicts import Verdict
 from meterstream.sinks.flush import flush
@@ -32,8 +32,8 @@ def filled(migrated: Client, store: ClickHouseStore) -> Client:
         ),
     ]
     for one in decoded(*records):
-        state.add(one, GRACE_US)
-    flush([state], store, lambda links: None, grace_us=GRACE_US, now_us=0)
+        state.add(one)
+    flush([state], store, lambda links: None, now_us=0)
     return migrated
 
 

@@ -4,11 +4,11 @@ from decimal import Decimal
 
 import pytest
 from clickhouse_connect.driver.client import Client
-from tests.support.journal import DAY_US, GRACE_US, MINUTE_US, TODAY_US, Writer, cell, decoded
+from tests.support.journal import DAY_US, MINUTE_US, TODAY_US, Writer, cell, decoded
 
 from meterstream.schemas.journal import Link
 from meterstream.sinks.cells import read_watermarks
-from meterstream.sinks.errors import JournalBroken, RowsRefused
+from meterstream.sinks.errors import RowsRefused
 from meterstream.sinks.flush import flush
 from meterstream.sinks.state import PartitionState
 from meterstream.sinks.store import ClickHouseStore
@@ -19,21 +19,18 @@ class Sink:
 
     def __init__(self, store: ClickHouseStore, partition: int = 0) -> None:
         self.state = PartitionState(partition)
-        self.grace_us = GRACE_US
         self.store = store
         self.committed: dict[int, Link] = {}
 
     def take(self, *records: object) -> None:
         for one in decoded(*records):  # type: ignore[arg-type]
-            self.state.add(one, self.grace_us)
-        flush([self.state], self.store, self.committed.update, grace_us=self.grace_us, now_us=0)
+            self.state.add(one)
+        flush([self.state], self.store, self.committed.update, now_us=0)
 
     def reread(self, client: Client) -> PartitionState:
         """Return the state that a restart finds in ClickHouse."""
         partition, link = self.state.partition, self.committed[self.state.partition]
-        return PartitionState(
-            partition, link, read_watermarks(client, partition, link, self.grace_us)
-        )
+        return PartitionState(partition, link, read_watermarks(client, partition, link))
 
 
 def usage(client: Client, by: str, window: str) -> list[tuple[object, ...]]:
@@ -184,25 +181,46 @@ def test_a_table_that_refuses_every_row_stops_the_flush(
     assert migrated.command("SELECT count() FROM quarantine") == 0
 
 
-def test_a_grace_shorter_than_the_meters_is_noticed_and_mended(
+def test_windows_close_by_the_grace_that_the_journal_tells(
     migrated: Client, store: ClickHouseStore
 ) -> None:
-    """A minute that changes after its quarter closed stops the sink; a longer grace mends it."""
-    writer, sink = Writer(), Sink(store)
-    sink.grace_us = 0
+    """A meter that starts again with another grace changes no sum and stops no sink."""
+    writer, sink = Writer(grace_seconds=0), Sink(store)
     sink.take(writer.genesis(TODAY_US), writer.step([cell(TODAY_US, runs=1)]))
     sink.take(writer.idle(TODAY_US + 16 * MINUTE_US))
     assert migrated.command("SELECT sum(runs) FROM usage_quarters FINAL") == 1
-    changed = writer.step([cell(TODAY_US, runs=5)])
-    with pytest.raises(JournalBroken, match="METERSTREAM_GRACE_SECONDS"):
-        sink.take(changed)
-    sink.grace_us = GRACE_US
+    writer.grace_seconds = 3600
+    minute_us = TODAY_US + 15 * MINUTE_US
+    sink.take(writer.step([cell(minute_us, runs=10)], late=[cell(TODAY_US, runs=5)]))
+    sink.take(writer.idle(TODAY_US + 45 * MINUTE_US))
+    assert migrated.command("SELECT sum(runs) FROM usage_quarters FINAL WHERE late = -1") == 1
+    assert usage(migrated, "team", "15m") == [("team-1", 6, 0, 0.05), ("team-1", 10, 0, 0.05)]
     sink.state = sink.reread(migrated)
-    sink.take(changed)
-    assert usage(migrated, "team", "15m") == [("team-1", 5, 0, 0.05)]
-    sink.take(writer.idle(TODAY_US + 26 * MINUTE_US))
-    assert migrated.command("SELECT sum(runs) FROM usage_quarters FINAL") == 5
-    assert usage(migrated, "team", "15m") == [("team-1", 5, 0, 0.05)]
+    sink.take(writer.step([cell(minute_us, runs=11)]), writer.idle(TODAY_US + 90 * MINUTE_US))
+    assert migrated.command("SELECT sum(runs) FROM usage_quarters FINAL WHERE late = -1") == 12
+    assert usage(migrated, "team", "15m") == [("team-1", 6, 0, 0.05), ("team-1", 11, 0, 0.05)]
+
+
+def test_records_that_are_read_again_close_their_windows_again(
+    migrated: Client, store: ClickHouseStore
+) -> None:
+    """A kill between the watermark and the commit, also across a new generation."""
+    writer, sink = Writer(), Sink(store)
+    sink.take(writer.genesis(TODAY_US), writer.step([cell(TODAY_US, runs=1)]))
+    restart = sink.committed[0]
+    again = [
+        writer.step([cell(TODAY_US, runs=5)]),
+        writer.idle(TODAY_US + 26 * MINUTE_US),
+        writer.new_generation(TODAY_US + 26 * MINUTE_US),
+        writer.step([cell(TODAY_US + 17 * MINUTE_US, runs=20)]),
+        writer.idle(TODAY_US + 41 * MINUTE_US),
+    ]
+    for _ in range(2):
+        for record in again:
+            sink.take(record)
+        assert usage(migrated, "team", "15m") == [("team-1", 5, 0, 0.05), ("team-1", 20, 0, 0.05)]
+        assert migrated.command("SELECT sum(runs) FROM usage_quarters FINAL") == 25
+        sink.state = PartitionState(0, restart, read_watermarks(migrated, 0, restart))
 
 
 def test_partitions_close_by_their_own_clocks(migrated: Client, store: ClickHouseStore) -> None:

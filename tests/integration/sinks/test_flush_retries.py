@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pytest
 from clickhouse_connect.driver.client import Client
-from tests.support.journal import DAY_US, GRACE_US, MINUTE_US, TODAY_US, Writer, cell, decoded
+from tests.support.journal import DAY_US, MINUTE_US, TODAY_US, Writer, cell, decoded
 from tests.support.stack import ClickHouseAddress
 
 from meterstream.schemas.journal import Link
@@ -107,7 +107,7 @@ def state() -> PartitionState:
         writer.idle(TODAY_US + 11 * MINUTE_US),
     ]
     for one in decoded(*records):
-        made.add(one, GRACE_US)
+        made.add(one)
     return made
 
 
@@ -153,7 +153,7 @@ def run(store: FailingStore) -> None:
     pending = state()
     for _ in range(2):
         try:
-            flush([pending], store, store.commit, grace_us=GRACE_US, now_us=0)  # type: ignore[arg-type]
+            flush([pending], store, store.commit, now_us=0)  # type: ignore[arg-type]
         except Broken:
             assert pending.pending, "what is not stored stays pending"
         else:

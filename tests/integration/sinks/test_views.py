@@ -115,8 +115,8 @@ def filled(clickhouse: ClickHouseAddress) -> Iterator[tuple[Client, list[Run]]]:
         records += [writer.step(late=late_sections([run])) for run in own if run.is_late]
         records.append(writer.idle(clock_us))
         for one in decoded(*records):
-            state.add(one, GRACE_US)
-        flush([state], store, lambda links: None, grace_us=GRACE_US, now_us=0)
+            state.add(one)
+        flush([state], store, lambda links: None, now_us=0)
     yield client, runs
     client.command(f"DROP DATABASE {database} SYNC")
     client.close()

@@ -15,10 +15,9 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_defaults_work_on_one_machine() -> None:
-    """All feeds, the usual ports, the meter's grace."""
+    """All feeds, the usual names."""
     settings = load_settings()
     assert settings.sink_feeds == ("cells", "history", "catalog")
-    assert settings.grace_us == 600_000_000
     assert settings.group("cells") == "meterstream.sink-cells"
     assert settings.topic("journal") == "meterstream.journal"
 
@@ -32,12 +31,12 @@ def test_feeds_are_named_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_fault_is_named_at_once_and_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever reads the message can mend everything, and sees no password."""
     monkeypatch.setenv("METERSTREAM_CLICKHOUSE_URL", "http://user:s3cret@host:1")
-    monkeypatch.setenv("METERSTREAM_GRACE_SECONDS", "-5")
+    monkeypatch.setenv("METERSTREAM_SINK_FLUSH_MS", "-5")
     monkeypatch.setenv("METERSTREAM_SINK_FEEDS", "cells,everything")
     with pytest.raises(SettingsInvalid) as caught:
         load_settings()
     text = str(caught.value)
-    for name in ("CLICKHOUSE_URL", "GRACE_SECONDS", "SINK_FEEDS"):
+    for name in ("CLICKHOUSE_URL", "SINK_FLUSH_MS", "SINK_FEEDS"):
         assert f"METERSTREAM_{name}" in text
     assert "s3cret" not in text
 

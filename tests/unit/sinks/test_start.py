@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from tests.support.journal import GRACE_US, TODAY_US, Writer
+from tests.support.journal import TODAY_US, Writer
 
 from meterstream.schemas.journal import HEADER_KEY, Link
 from meterstream.sinks.errors import JournalBroken
@@ -102,7 +102,7 @@ def find(
     """Return where the cells feed begins."""
     clickhouse: Any = ClickHouse(position, ledger or journal.records)
     log: Any = journal
-    return StartFinder(clickhouse, log, "journal", "cells", grace_us=GRACE_US).find(0, committed)
+    return StartFinder(clickhouse, log, "journal", "cells").find(0, committed)
 
 
 def test_an_empty_database_begins_at_the_beginning() -> None:

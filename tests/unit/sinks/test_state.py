@@ -38,7 +38,7 @@ def run(state: PartitionState) -> tuple[Store, dict[int, Link]]:
         store.calls.append("commit")
         links.update(given)  # type: ignore[call-overload]
 
-    flush([state], store, commit, grace_us=GRACE_US, now_us=7)
+    flush([state], store, commit, now_us=7)
     return store, links
 
 
@@ -46,7 +46,7 @@ def filled(*records: object) -> PartitionState:
     """Return a partition with `records` pending."""
     state = PartitionState(0)
     for one in decoded(*records):  # type: ignore[arg-type]
-        state.add(one, GRACE_US)
+        state.add(one)
     return state
 
 
@@ -116,14 +116,42 @@ def test_a_refused_minute_holds_its_windows_and_no_earlier_one() -> None:
 
 
 def test_a_minute_after_its_quarter_closed_is_refused() -> None:
-    """It names both graces' setting, and stores nothing."""
+    """It names the minute and the record, and stores nothing."""
     writer = Writer()
     state = filled(writer.genesis(TODAY_US), writer.idle(TODAY_US + 30 * MINUTE_US))
     run(state)
     (changed,) = decoded(writer.step([cell(TODAY_US)]))
-    with pytest.raises(JournalBroken, match="METERSTREAM_GRACE_SECONDS"):
-        state.add(changed, GRACE_US)
+    with pytest.raises(JournalBroken, match=f"offset 2 changes the minute {TODAY_US // 10**6} "):
+        state.add(changed)
     assert state.pending == []
+
+
+def test_each_record_closes_by_its_own_grace() -> None:
+    """A longer grace opens nothing again, and a shorter one closes more at the same clock."""
+    writer = Writer(grace_seconds=0)
+    state = filled(writer.genesis(TODAY_US), writer.idle(TODAY_US + 30 * MINUTE_US))
+    writer.grace_seconds = 3600
+    state.add(*decoded(writer.idle(TODAY_US + 31 * MINUTE_US)))
+    (closing,) = state.closings()
+    assert closing.now.quarter_s == TODAY_US // 10**6 + 1800
+    run(state)
+    writer.grace_seconds = 60
+    state.add(*decoded(writer.idle(TODAY_US + 46 * MINUTE_US)))
+    (closing,) = state.closings()
+    assert closing.was.quarter_s == TODAY_US // 10**6 + 1800
+    assert closing.now.quarter_s == TODAY_US // 10**6 + 2700
+
+
+def test_a_lost_watermark_begins_before_the_minutes_of_its_first_record() -> None:
+    """Records before it may have had a longer grace than it has."""
+    writer = Writer()
+    writer.genesis(TODAY_US)
+    writer.idle(TODAY_US + 30 * MINUTE_US)
+    writer.grace_seconds = 0
+    state = PartitionState(0, writer.chain.link)
+    state.add(*decoded(writer.step([cell(TODAY_US + 20 * MINUTE_US)])))
+    (watermark,) = state.watermarks.values()
+    assert watermark.closed.quarter_s == TODAY_US // 10**6 + 900
 
 
 def test_an_older_generation_closes_for_ever_and_a_newer_one_is_let_be() -> None:
@@ -132,7 +160,7 @@ def test_an_older_generation_closes_for_ever_and_a_newer_one_is_let_be() -> None
     state = filled(writer.genesis(TODAY_US), writer.new_generation(TODAY_US))
     newer = Lineage(writer.events_topic_id, 9)
     state.watermarks[newer] = Watermark(Closed(0, 0))
-    found = {closing.generation: closing.now for closing in state.closings(GRACE_US)}
+    found = {closing.generation: closing.now for closing in state.closings()}
     assert found[1] == CLOSED_FOREVER
     assert 9 not in found
     run(state)
@@ -145,7 +173,7 @@ def test_a_lineage_without_a_watermark_begins_at_the_link() -> None:
     writer.genesis(TODAY_US)
     state = PartitionState(0, writer.chain.link)
     for one in decoded(writer.step([cell(TODAY_US)], clock_us=TODAY_US + DAY_US)):
-        state.add(one, GRACE_US)
+        state.add(one)
     (watermark,) = state.watermarks.values()
     assert watermark.closed.quarter_s == TODAY_US // 10**6 - 900
     assert watermark.is_new

@@ -7,6 +7,7 @@ from uuid import UUID
 from clickhouse_connect.driver.client import Client
 
 from meterstream.schemas.journal import Link
+from meterstream.schemas.journal.header import MAX_GRACE_SECONDS
 
 from .flush import flush
 from .metrics import SinkMetrics
@@ -16,7 +17,7 @@ from .start import Start, StartFinder
 from .state import Lineage, PartitionState, Watermark
 from .store import Store
 from .truncation import CELLS_TABLES, remove_rows_after
-from .windows import CLOSED_FOREVER, FOREVER_S, Closed, closed_at
+from .windows import CLOSED_FOREVER, FOREVER_S, SECOND_US, Closed, closed_at
 
 
 class CellsTarget:
@@ -28,13 +29,11 @@ class CellsTarget:
         store: Store,
         finder: StartFinder,
         *,
-        grace_us: int,
         metrics: SinkMetrics,
     ) -> None:
         self._client = client
         self._store = store
         self._finder = finder
-        self._grace_us = grace_us
         self._metrics = metrics
         self._states: dict[int, PartitionState] = {}
 
@@ -43,7 +42,7 @@ class CellsTarget:
         start = self._finder.find(partition, committed)
         if start.cut is not None:
             remove_rows_after(self._client, CELLS, CELLS_TABLES, partition, start.cut)
-        watermarks = read_watermarks(self._client, partition, start.link, self._grace_us)
+        watermarks = read_watermarks(self._client, partition, start.link)
         self._states[partition] = PartitionState(partition, start.link, watermarks)
         return start
 
@@ -55,19 +54,13 @@ class CellsTarget:
     def add(self, record: JournalRecord) -> int:
         """Take a valid record to be stored by the next flush; return how many rows it brings."""
         decoded = decode(record)
-        self._states[record.partition].add(decoded, self._grace_us)
+        self._states[record.partition].add(decoded)
         return decoded.row_count
 
     def flush(self, commit: Callable[[Mapping[int, Link]], None]) -> None:
         """Store all that is pending, then `commit` its links."""
         states = [state for state in self._states.values() if state.pending]
-        flush(
-            states,
-            self._store,
-            commit,
-            grace_us=self._grace_us,
-            now_us=time.time_ns() // 1000,
-        )
+        flush(states, self._store, commit, now_us=time.time_ns() // 1000)
         for state in states:
             newest = max(state.watermarks, key=lambda lineage: lineage.generation)
             closed = state.watermarks[newest].closed
@@ -76,24 +69,27 @@ class CellsTarget:
             gauge.labels(state.partition, "day").set(closed.day_s)
 
 
-def read_watermarks(
-    client: Client, partition: int, link: Link | None, grace_us: int
-) -> dict[Lineage, Watermark]:
-    """Return the watermarks of `partition` that are not closed for ever.
+def read_watermarks(client: Client, partition: int, link: Link | None) -> dict[Lineage, Watermark]:
+    """Return the watermarks of `partition` that are not closed for ever, for a reader at `link`.
 
-    None is beyond what the clock at `link` closes: it may have been closed with a shorter grace
-    than now, or by records that are read again. Quarantined minutes hold theirs.
+    One that later records have closed goes back to what was closed at `link` with any grace: they
+    are read again, and hold minutes before it. Quarantined minutes hold theirs.
     """
+    if link is None:
+        return {}  # all records are read again
     rows = client.query(
         "SELECT events_topic_id, generation, toUnixTimestamp(quarter_closed_until),"
-        " toUnixTimestamp(day_closed_until) FROM watermarks FINAL"
-        " WHERE partition = {partition:UInt16}",
-        parameters={"partition": partition},
+        " toUnixTimestamp(day_closed_until), journal_position FROM watermarks FINAL"
+        " WHERE partition = {partition:UInt16} AND generation <= {generation:UInt32}",
+        parameters={"partition": partition, "generation": link.generation},
     ).result_rows
-    found = {
-        Lineage(UUID(str(topic_id)), int(generation)): Watermark(Closed(int(quarter), int(day)))
-        for topic_id, generation, quarter, day in rows
-    }
+    surely = closed_at(link.clock_us, MAX_GRACE_SECONDS * SECOND_US)
+    found = {}
+    for topic_id, generation, quarter_s, day_s, position in rows:
+        closed = Closed(int(quarter_s), int(day_s))
+        if generation == link.generation and position > link.next_offset:
+            closed = closed.limited_to(surely)
+        found[Lineage(UUID(str(topic_id)), int(generation))] = Watermark(closed)
     held = client.query(
         "SELECT events_topic_id, generation, toUnixTimestamp(min(window_start))"
         " FROM quarantine FINAL"
@@ -105,11 +101,6 @@ def read_watermarks(
         lineage = Lineage(UUID(str(topic_id)), int(generation))
         if lineage in found:
             found[lineage].hold(int(window_start_s))
-    if link is not None:
-        reached = closed_at(link.clock_us, grace_us)
-        for lineage, watermark in found.items():
-            if lineage.generation == link.generation:
-                watermark.closed = watermark.closed.limited_to(reached)
     return {
         lineage: watermark
         for lineage, watermark in found.items()

@@ -23,7 +23,6 @@ def flush(
     store: Store,
     commit: Commit,
     *,
-    grace_us: int,
     now_us: int,
 ) -> int:
     """Store what is pending in `partitions` and return the number of rows sent.
@@ -63,7 +62,7 @@ def flush(
     # 4. Coarse rows of the windows that have closed. After all minutes of this flush, which may
     #    be the windows' last; the clock lets none change afterwards. A refused minute (step 2)
     #    keeps its windows open.
-    closings = {id(state): list(state.closings(grace_us)) for state in partitions}
+    closings = {id(state): list(state.closings()) for state in partitions}
     for state in partitions:
         for closing in closings[id(state)]:
             store.close(closing)

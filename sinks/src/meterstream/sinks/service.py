@@ -115,9 +115,7 @@ def _cells(settings: SinkSettings, client: Client, metrics: SinkMetrics) -> Runn
         client,
         metrics,
         CELLS,
-        lambda finder: CellsTarget(
-            client, store, finder, grace_us=settings.grace_us, metrics=metrics
-        ),
+        lambda finder: CellsTarget(client, store, finder, metrics=metrics),
     )
 
 
@@ -145,7 +143,7 @@ def _journal_feed(
     kafka = settings.kafka_client()
     topic = settings.topic(topics.JOURNAL)
     log_reader = LogReader(kafka)
-    finder = StartFinder(client, log_reader, topic, name, grace_us=settings.grace_us)
+    finder = StartFinder(client, log_reader, topic, name)
     return JournalFeed(
         name,
         JournalSource(kafka, topic, settings.group(name)),

@@ -49,8 +49,6 @@ class SinkSettings(BaseSettings):
     clickhouse_cluster: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,62}$")
     """Name of the cluster whose replicas hold the tables; none on a single server."""
 
-    grace_seconds: int = Field(600, ge=0, le=86_400)
-    """How long after its end a window stays open. It must be the meter's value."""
     sink_feeds: Annotated[tuple[Feed, ...], NoDecode] = FEEDS
     """What this process does, separated by commas: cells, history, catalog."""
     sink_group: str = Field("sink", min_length=1, max_length=100)
@@ -87,11 +85,6 @@ class SinkSettings(BaseSettings):
         if self.kafka_ssl_ca_file is not None and not self.kafka_ssl_ca_file.is_file():
             raise ValueError(f"{PREFIX}KAFKA_SSL_CA_FILE: no file {self.kafka_ssl_ca_file}")
         return self
-
-    @property
-    def grace_us(self) -> int:
-        """The grace in microseconds."""
-        return self.grace_seconds * 1_000_000
 
     def topic(self, name: str) -> str:
         """Return the full name of the topic that `schemas.topics` calls `name`."""

@@ -19,10 +19,11 @@ from .errors import JournalBroken
 from .log_reader import LogReader
 from .positions import read_position
 from .record import EPOCH_FACTOR
+from .windows import SECOND_US
 
 REWIND_US: Final = 3600 * 1_000_000
-"""How much of the clock before a cut is read again, besides the grace: cells that were open at
-the cut may have lost the row they had before it, and are written anew by these records."""
+"""How much of the clock before a cut is read again, besides the grace there: cells that were open
+at the cut may have lost the row they had before it, and are written anew by these records."""
 
 log = logging.getLogger(__name__)
 
@@ -41,14 +42,11 @@ class Start:
 class StartFinder:
     """Finds the start of one feed in the partitions of the journal."""
 
-    def __init__(
-        self, client: Client, log_reader: LogReader, topic: str, feed: str, *, grace_us: int
-    ) -> None:
+    def __init__(self, client: Client, log_reader: LogReader, topic: str, feed: str) -> None:
         self._client = client
         self._log = log_reader
         self._topic = topic
         self._feed = feed
-        self._rewind_us = REWIND_US + grace_us
 
     def find(self, partition: int, committed: Link | None) -> Start:
         """Return where to begin in `partition`. Raises JournalBroken where that is nowhere."""
@@ -104,12 +102,14 @@ class StartFinder:
         ]
         # What is left of the journal is a beginning of what it was: halve until its end is found.
         left, right = 0, len(links)
+        grace_us = 0
         while left < right:
             middle = (left + right) // 2
             link, version = links[middle]
             message = self._log.at(self._topic, partition, link.prev)
             if message is not None and _is_at(message, link, version // EPOCH_FACTOR):
                 left = middle + 1
+                grace_us = header_of(message).grace_seconds * SECOND_US
             else:
                 right = middle
         if left == 0:
@@ -120,7 +120,7 @@ class StartFinder:
             )
         cut = links[left - 1][0]
         before = [
-            link for link, _ in links[:left] if link.clock_us <= cut.clock_us - self._rewind_us
+            link for link, _ in links[:left] if link.clock_us <= cut.clock_us - REWIND_US - grace_us
         ]
         start = before[-1] if before else None
         if start is None:

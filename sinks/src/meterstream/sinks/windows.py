@@ -23,6 +23,10 @@ class Closed:
         """Return the earlier of both, grain by grain."""
         return Closed(min(self.quarter_s, other.quarter_s), min(self.day_s, other.day_s))
 
+    def extended_to(self, other: "Closed") -> "Closed":
+        """Return the later of both, grain by grain."""
+        return Closed(max(self.quarter_s, other.quarter_s), max(self.day_s, other.day_s))
+
 
 CLOSED_FOREVER: Final = Closed(FOREVER_S, FOREVER_S)
 
