@@ -9,13 +9,16 @@ from typing import Any, Final, Self
 
 import click
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, JustifyMethod
+from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 REDRAW_EVERY_S: Final = 0.2
 SHOW_AFTER_S: Final = 1.0
 LINE_EVERY_S: Final = 5.0
 LOG_WIDTH: Final = 160
+UNLIMITED_WIDTH: Final = 10_000
 
 
 def note(text: str) -> None:
@@ -43,17 +46,50 @@ def print_table(
         for row in (columns, *rows):
             click.echo("\t".join(_text(cell) for cell in row))
         return
+    # A log file has no width of its own, and what is cut off there is gone.
+    console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
+    table = draw_table(columns, rows, console, title=title, left=left)
+    # Nor may a narrow terminal cut a number: its lines then go on in the next one.
+    console.width = max(console.width, _measured(table, console).minimum)
+    console.print(table)
+
+
+def draw_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    console: Console,
+    *,
+    title: str | None = None,
+    left: int = 1,
+) -> Table:
+    """Return rows as a table for a console; where it would be too wide, headings are broken."""
     numeric = [
         at >= left and all(_text(row[at])[-1:].isdigit() or row[at] in {None, "-"} for row in rows)
         for at in range(len(columns))
     ]
-    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD)
-    for name, right in zip(columns, numeric, strict=True):
-        table.add_column(name, justify="right" if right else "left", no_wrap=right)
-    for row in rows:
-        table.add_row(*(_grouped(cell) for cell in row))
-    # A log file has no width of its own, and what is cut off there is gone.
-    Console(width=None if sys.stdout.isatty() else LOG_WIDTH).print(table)
+    for broken in (False, True):
+        table = Table(
+            title=title,
+            title_justify="left",
+            header_style="bold",
+            box=SIMPLE_HEAD,
+            collapse_padding=True,
+            pad_edge=False,
+        )
+        for name, right in zip(columns, numeric, strict=True):
+            heading = name.replace(" ", "\n") if broken and right else name
+            justify: JustifyMethod = "right" if right else "left"
+            table.add_column(heading, justify=justify, no_wrap=right, overflow="fold")
+        for row in rows:
+            table.add_row(*(escape(_grouped(cell)) for cell in row))
+        if _measured(table, console).maximum <= console.width:
+            break
+    return table
+
+
+def _measured(table: Table, console: Console) -> Measurement:
+    """Return how wide a table must be at least, and how wide it would be, on any terminal."""
+    return Measurement.get(console, console.options.update(width=UNLIMITED_WIDTH), table)
 
 
 def counts_line(counts: Mapping[str, int]) -> str:

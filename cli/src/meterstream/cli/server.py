@@ -1,13 +1,17 @@
 """The way into ClickHouse: a running stack, a configured server, or the data of an ended stack."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from meterstream.cli.connection import FILE_NAME, connect, data_directory
 from meterstream.cli.errors import BadInput, Unreachable
 from meterstream.cli.output import note
+
+_NOISE: Final = re.compile(r" \((version [^()]*(\([^()]*\))?|for url [^()]*)\)")
+"""What the client and server add to every error: which version and address it came from."""
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -57,4 +61,9 @@ def _stopped(directory: Path) -> Iterator["Client"]:
 
 def _first_line(error: Exception) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[0].partition("server response: ")[2][:1000] or lines[0] if lines else "no answer"
+    if not lines:
+        return "no answer"
+    said = lines[0].partition("server response: ")[2] or lines[0]
+    said = _NOISE.sub("", said)
+    hint = ". `meterstream sql --write` may change tables" if "(READONLY)" in said else ""
+    return said[:1000] + hint

@@ -14,8 +14,10 @@ from meterstream.cli.options import data_option, json_option
 from meterstream.cli.output import note, print_json, print_table
 from meterstream.schemas import deadletters as headers
 from meterstream.schemas.times import format_rfc3339
-from meterstream.schemas.verdicts import DEAD_LETTERED, reason_name
+from meterstream.schemas.verdicts import DEAD_LETTERED, Verdict, reason_name
 
+REPLAYABLE = (reason_name(Verdict.WRONG_PARTITION), reason_name(Verdict.INTERNAL))
+"""The reasons that do not lie in the event itself: sent again as it is, it can be counted."""
 REASONS = tuple(sorted(reason_name(verdict) for verdict in DEAD_LETTERED))
 SHOWN_BYTES_MAX = 4_000
 
@@ -55,7 +57,7 @@ def list_letters(
                 counts[letter.reason] += 1
                 yield letter
 
-    newest = heapq.nlargest(last, wanted(), key=lambda letter: letter.written_at)
+    newest = heapq.nlargest(last, wanted(), key=lambda each: (each.written_at, each.offset))
     by_time = [] if summary else newest[::-1]
     if as_json:
         shown = [
@@ -67,6 +69,9 @@ def list_letters(
             for letter in by_time
         ]
         print_json({"counts": dict(counts.most_common()), "letters": shown})
+        return
+    if not counts:
+        note(f"note: no dead letters{f' with reason {reason}' if reason else ''}")
         return
     if by_time:
         print_table(
@@ -86,6 +91,13 @@ def list_letters(
         )
         click.echo()
     print_table(["reason", "letters"], [*counts.most_common(), ("all", counts.total())])
+    if worth_it := sum(counts[each] for each in REPLAYABLE):
+        note(
+            f"note: {worth_it:,} of them are sound: `meterstream dlq replay` sends them again. "
+            "Letters stay here when they were replayed; an event counts once all the same"
+        )
+    if by_time:
+        note(f"note: `meterstream dlq show {by_time[-1].place}` shows the last one whole")
 
 
 @dlq.command()
@@ -151,10 +163,10 @@ def replay(reasons: tuple[str, ...], dry_run: bool, data: Path | None, as_json: 
       meterstream dlq replay --reason too_late     # after `import.opened` allows them
     """
     from meterstream.cli.dlq.letters import read_letters
-    from meterstream.cli.dlq.resend import WORTH_IT, resend
+    from meterstream.cli.dlq.resend import resend
 
     connection = connect(data)
-    outcome = resend(connection, read_letters(connection), reasons or WORTH_IT, dry=dry_run)
+    outcome = resend(connection, read_letters(connection), reasons or REPLAYABLE, dry=dry_run)
     if as_json:
         print_json({"sent": dict(outcome.sent), "left": dict(outcome.left), "dry_run": dry_run})
         return

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from meterstream.cli.errors import BadInput
 from meterstream.cli.options import data_option, json_option
 from meterstream.cli.output import print_json, print_table
 from meterstream.cli.server import open_clickhouse
@@ -30,6 +31,8 @@ def sql(query: str, form: str | None, write: bool, data: Path | None, as_json: b
       meterstream sql "SELECT name, comment FROM system.tables WHERE database='meterstream'"
       meterstream sql "SELECT * FROM charges LIMIT 10" --format CSVWithNames > charges.csv
     """
+    if not query.strip():
+        raise BadInput("the query is empty: `meterstream sql -h` shows some")
     with open_clickhouse(data, write=write) as client:
         if form is not None:
             with client.raw_stream(query, fmt=form) as stream:

@@ -82,7 +82,10 @@ def usage(
     if (since or until) and not window:
         note(_how_it_was_read(answer))
     if not answer.rows:
-        note("note: no usage in that time. `meterstream generate` sends some")
+        when = "in that time" if since or until else "yet"
+        note(f"note: no usage {when}. `meterstream generate` sends some")
+    if unpriced := sum(row["unpriced_runs"] for row in answer.rows):
+        note(f"note: {unpriced:,} runs were priced by no rate card, and cost nothing")
     if len(answer.rows) == limit:
         note(f"note: only the first {limit} rows; --limit shows more")
 

@@ -14,12 +14,8 @@ from meterstream.cli.connection import Connection
 from meterstream.cli.errors import CheckFailed
 from meterstream.schemas import deadletters as headers
 from meterstream.schemas.topics import EVENTS
-from meterstream.schemas.verdicts import Verdict, reason_name
 
 from .letters import Letter
-
-WORTH_IT: Final = (reason_name(Verdict.WRONG_PARTITION), reason_name(Verdict.INTERNAL))
-"""The reasons that do not lie in the event itself: sent again as it is, it can be counted."""
 
 FLUSH_TIMEOUT_S: Final = 60.0
 POLL_EVERY: Final = 500
