@@ -9,8 +9,11 @@ from tests.integration.audit.conftest import Audit, records
 from tests.integration.audit.pipeline import Pipeline
 from tests.support.events import rate_card
 from tests.support.stack import ClickHouseAddress
+from tests.support.waiting import eventually
 
 from meterstream.local.kafka import KafkaBroker
+from meterstream.sinks.service import Service
+from meterstream.sinks.settings import load_settings
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -222,11 +225,37 @@ def test_a_broken_journal_record(
     with KafkaBroker(copy) as broker:
         pipeline.bootstrap = broker.bootstrap
         outcome = audit(pipeline)
+        reason = sink_failure(pipeline)
     assert outcome.code == 1, outcome.out + outcome.err
     assert (
         "difference: copied.journal, partition 0, offset 5: the record cannot be read"
         in outcome.out
     )
+    assert reason.startswith("copied.journal-0, offset 5")
+    assert "CRC-32 is" in reason
+
+
+def sink_failure(pipeline: Pipeline) -> str:
+    """Let a sink that has lost its positions read all again; return why it cannot."""
+    pipeline.client.command("TRUNCATE TABLE positions")
+    sink = Service(
+        load_settings(
+            kafka_bootstrap=pipeline.bootstrap,
+            topic_prefix=pipeline.prefix,
+            clickhouse_url=pipeline.address.url,
+            clickhouse_user=pipeline.address.user,
+            clickhouse_password=pipeline.address.password,
+            clickhouse_database=pipeline.database,
+            sink_feeds="cells",
+        )
+    )
+    sink.start()
+    try:
+        eventually(lambda: sink.failures, 60, "the sink's failure")
+    finally:
+        sink.stop()
+        sink.wait()
+    return sink.failures["cells"]
 
 
 def flip_a_byte(data: Path, log: str, offset: int) -> None:

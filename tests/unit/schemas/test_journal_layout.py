@@ -2,6 +2,7 @@
 
 import dataclasses
 import struct
+import zlib
 from uuid import UUID
 
 import pytest
@@ -53,17 +54,31 @@ def test_the_layout_does_not_change() -> None:
         "00000000000000000000000000000002"
         "0000000000000005000000000000000a00000000000000140000000000000003"
         "000000000000000400000000000003e800000000000007d00000000000000013"
-        "00000000000003e7ffffffffffffffffffffffffffffffff"
+        "00000000000003e7ffffffffffffffffffffffffffffffff5a208eb6"
     )
+
+
+def with_crc(data: bytes) -> bytes:
+    """Return the bytes of a header with the CRC-32 that makes them one."""
+    return data + zlib.crc32(data).to_bytes(4)
+
+
+def test_every_changed_bit_of_a_header_is_noticed() -> None:
+    """Beside the layout, which has its own message: nothing takes effect that was not written."""
+    for bit in range(8, 8 * len(HEADER.pack())):
+        data = bytearray(HEADER.pack())
+        data[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(MalformedRecord, match="the header's CRC-32 is"):
+            Header.unpack(bytes(data))
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "a header has 128 bytes, not 0"),
-        (HEADER.pack() + b"\0", "a header has 128 bytes, not 129"),
+        (b"", "a header has 132 bytes, not 0"),
+        (HEADER.pack() + b"\0", "a header has 132 bytes, not 133"),
         (b"\x02" + HEADER.pack()[1:], "layout 2 is unknown here, this code reads 1"),
-        (b"\x01\x09" + HEADER.pack()[2:], "kind 9 is unknown"),
+        (with_crc(b"\x01\x09" + HEADER.pack()[2:-4]), "kind 9 is unknown"),
     ],
 )
 def test_a_header_of_another_form_is_refused(data: bytes, message: str) -> None:

@@ -46,7 +46,6 @@ class LogReader:
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
                 "auto.offset.reset": "error",
-                "check.crcs": True,
                 "fetch.wait.max.ms": 50,
             }
         )

@@ -94,5 +94,6 @@ def _header_fields() -> list[dict[str, str]]:
     codes = re.findall(r"16s|[A-Za-z]", _STRUCT.format)
     names = ["layout", *(field.name for field in fields(Header))]
     return [
-        {"name": name, "type": _INTEGERS[code]} for name, code in zip(names, codes, strict=True)
+        *({"name": name, "type": _INTEGERS[code]} for name, code in zip(names, codes, strict=True)),
+        {"name": "header_crc32", "type": "uint32", "of": "the bytes before it"},
     ]

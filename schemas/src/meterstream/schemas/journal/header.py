@@ -16,6 +16,9 @@ LAYOUT: Final = 1
 """The version of the layout of headers and sections; a reader stops at one it does not know."""
 
 _STRUCT: Final = struct.Struct(">BBHI16s16sqqqqqqqqqQiI")
+_CRC: Final = struct.Struct(">I")
+SIZE: Final = _STRUCT.size + _CRC.size
+"""Bytes of a header: its fields, and the CRC-32 of their bytes."""
 MAX_GRACE_SECONDS: Final = 2**16 - 1
 """The longest grace that a header can tell: a little over 18 hours."""
 NONE: Final = -1
@@ -75,7 +78,7 @@ class Header:
 
     def pack(self) -> bytes:
         """Return the header's bytes."""
-        return _STRUCT.pack(
+        packed = _STRUCT.pack(
             LAYOUT,
             self.kind,
             self.grace_seconds,
@@ -95,15 +98,24 @@ class Header:
             self.last_event_epoch,
             self.value_crc32,
         )
+        return packed + _CRC.pack(zlib.crc32(packed))
 
     @classmethod
     def unpack(cls, data: bytes) -> "Header":
-        """Return the header that `data` holds; MalformedRecord if it is none this code knows."""
-        if len(data) != _STRUCT.size:
-            raise MalformedRecord(f"a header has {_STRUCT.size} bytes, not {len(data)}")
-        layout, kind, grace_s, generation, events_id, journal_id, *rest = _STRUCT.unpack(data)
+        """Return the header that `data` holds.
+
+        Raises MalformedRecord if it is none this code knows, or not as it was written. A reader
+        need not check the CRC of the broker's batches: nothing that it acts on goes unnoticed.
+        """
+        if len(data) != SIZE:
+            raise MalformedRecord(f"a header has {SIZE} bytes, not {len(data)}")
+        layout, kind, grace_s, generation, events_id, journal_id, *rest = _STRUCT.unpack_from(data)
         if layout != LAYOUT:
             raise MalformedRecord(f"layout {layout} is unknown here, this code reads {LAYOUT}")
+        (told,) = _CRC.unpack_from(data, _STRUCT.size)
+        found = zlib.crc32(data[: _STRUCT.size])
+        if found != told:
+            raise MalformedRecord(f"the header's CRC-32 is {found:08x}, it says {told:08x}")
         try:
             known = Kind(kind)
         except ValueError:
