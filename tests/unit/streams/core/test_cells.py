@@ -131,6 +131,18 @@ def test_closing_drops_all_cells_of_a_minute() -> None:
     assert (values.sums[0, 0], values.latency) == (5, [{5: 1}])
 
 
+def test_a_cell_that_changes_keeps_its_place() -> None:
+    """However often a cell changes, the first one too, it takes one place and closes once."""
+    cells = OpenCells()
+    for _ in range(3):
+        put(cells, [key(1), key(2)], (0, 1, 1, -1), (1, 2, 2, -1))
+        cells.apply(cells.values())
+    assert contents(cells) == {key(1): (3, {1: 3}, {}), key(2): (6, {2: 3}, {})}
+    assert len(cells._keys) == 2
+    assert cells.close(3 * MINUTE_US) == 2
+    assert contents(cells) == {}
+
+
 def test_room_is_used_again() -> None:
     """Cells that closed leave room for new ones, which find nothing of the old there."""
     cells = OpenCells()
@@ -150,6 +162,14 @@ def test_there_is_room_for_any_number_of_cells() -> None:
         put(cells, [key(i) for i in some], *((i - first, i + 1, i % 99, -1) for i in some))
     assert len(cells) == 5_400
     assert contents(cells) == {key(i): (i + 1, {i % 99: 1}, {}) for i in range(5_400)}
+
+
+def test_the_first_cell_beyond_the_room_has_room() -> None:
+    """A batch that fills the room and one cell more is taken whole."""
+    cells = OpenCells()
+    count = len(cells._sums) + 1
+    put(cells, [key(i) for i in range(count)], *((i, i, 1, -1) for i in range(count)))
+    assert contents(cells)[key(count - 1)] == (count - 1, {1: 1}, {})
 
 
 def test_values_do_not_share_what_they_hold() -> None:
