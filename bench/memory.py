@@ -72,6 +72,8 @@ def resident_growth(first: int, last: int) -> dict[str, Any]:
             generation=1,
             events_topic_id=UUID(int=1),
             journal_topic_id=UUID(int=2),
+            control_topic_id=UUID(int=3),
+            catalog_topic_id=UUID(int=4),
             events_from=0,
         ),
     )

@@ -38,6 +38,8 @@ from .model import CellKey, Charge, Counted, Record, Usage
 
 EVENTS_TOPIC = UUID(int=1)
 JOURNAL_TOPIC = UUID(int=2)
+CONTROL_TOPIC = UUID(int=3)
+CATALOG_TOPIC = UUID(int=4)
 
 
 def read_table(data: memoryview) -> list[dict[str, Any]]:
@@ -136,6 +138,8 @@ class CoreMeter:
             generation=1,
             events_topic_id=EVENTS_TOPIC,
             journal_topic_id=JOURNAL_TOPIC,
+            control_topic_id=CONTROL_TOPIC,
+            catalog_topic_id=CATALOG_TOPIC,
             events_from=0,
             clock_us=clock_us,
         )

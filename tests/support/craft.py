@@ -41,6 +41,8 @@ DAY = 24 * HOUR
 
 EVENTS_TOPIC = UUID(int=1)
 JOURNAL_TOPIC = UUID(int=2)
+CONTROL_TOPIC = UUID(int=3)
+CATALOG_TOPIC = UUID(int=4)
 FIELDS = [column.name for column in CELL_SUMS]
 
 Json = dict[str, Any]
@@ -168,6 +170,8 @@ class Partition:
             generation=1,
             events_topic_id=EVENTS_TOPIC,
             journal_topic_id=JOURNAL_TOPIC,
+            control_topic_id=CONTROL_TOPIC,
+            catalog_topic_id=CATALOG_TOPIC,
             events_from=0,
             clock_us=self.clock_us,
         )

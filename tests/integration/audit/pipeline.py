@@ -61,6 +61,8 @@ class Meter:
             generation=generation,
             events_topic_id=self.pipeline.events_id,
             journal_topic_id=self.pipeline.journal_id,
+            control_topic_id=UUID(int=3),
+            catalog_topic_id=UUID(int=4),
             events_from=events_from,
             clock_us=clock_us,
             prev=self.state.link.prev if generation > 1 else NONE,

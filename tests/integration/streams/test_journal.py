@@ -4,31 +4,21 @@ import asyncio
 import dataclasses
 import uuid
 import zlib
-from collections.abc import Iterator
 
 import msgspec
 import pytest
-from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
-from tests.support.craft import encode, run
+from tests.support.metered import POLICY, MeteredPartition, same
 from tests.support.publishing import absent_broker
 from tests.support.services import create_topics
 from tests.support.waiting import eventually
 
 from meterstream.schemas.journal import HEADER_KEY, Chain
 from meterstream.streams.core import (
-    Entry,
     EventBatch,
-    PartitionState,
-    Policy,
-    Step,
-    apply_step,
-    begin,
     compute_step,
     idle_step,
-    take_snapshot,
 )
-from meterstream.streams.generations import begin_where_needed
 from meterstream.streams.journal import (
     JournalMisset,
     JournalWriter,
@@ -37,117 +27,16 @@ from meterstream.streams.journal import (
     RecordTooLarge,
     RecordWriter,
 )
-from meterstream.streams.journal.genesis import first_generation, new_generation
 from meterstream.streams.journal.reader import Interrupted, read_chain
-from meterstream.streams.journal.restore import Restored, Topics, restore
+from meterstream.streams.journal.restore import restore
 from meterstream.streams.journal.snapshots import (
-    Catalogue,
-    StoredSnapshot,
     delete_old,
     read_catalogue,
     read_complete,
-    write_snapshot,
 )
-from meterstream.streams.kafka import Broker, TopicMissing, read_at, timestamp_us
+from meterstream.streams.kafka import Broker, TopicMissing, read_at
 from meterstream.streams.meter import TopicsMisset, look_up_topics
 from meterstream.streams.settings import MeterSettings
-
-POLICY = Policy(partitions=1)
-
-
-class Partition:
-    """One partition that is metered step by step, with real topics underneath."""
-
-    def __init__(self, kafka: str, prefix: str) -> None:
-        self.settings = MeterSettings(kafka_bootstrap=kafka, topic_prefix=prefix)
-        self.broker = Broker(self.settings)
-        self.topics, _ = look_up_topics(self.broker, self.settings)
-        self.records = RecordWriter(self.settings)
-        self.writer = JournalWriter(self.records, self.topics.journal)
-        self.catalogue = Catalogue()
-        self.producer = Producer({"bootstrap.servers": kafka})
-        self.sent = 0
-        genesis = first_generation(self.broker, self.topics, POLICY, 0)
-        offset, at_us = self.append(genesis)
-        self.state = begin(POLICY, 0, offset, at_us, genesis)
-
-    def append(self, step: Step) -> tuple[int, int]:
-        """Write a step's record; return its offset and log time."""
-        done = asyncio.run(self.writer.append(0, step.header.pack(), step.value))
-        return done.offset, done.timestamp_us
-
-    def take(self, step: Step) -> None:
-        """Write a step and apply it."""
-        apply_step(self.state, step, *self.append(step))
-
-    def send(self, count: int) -> EventBatch:
-        """Send runs that end now; return them as they stand in the log."""
-        delivered: list[tuple[int, int, bytes | None]] = []
-        for _ in range(count):
-            now_us = uuid.uuid1().time // 10 - 12_219_292_800_000_000
-            value = encode(run(f"e-{self.sent}", now_us))
-            self.sent += 1
-            self.producer.produce(
-                self.topics.events,
-                value,
-                partition=0,
-                on_delivery=lambda _, m: delivered.append(
-                    (m.offset() or 0, timestamp_us(m), m.value())
-                ),
-            )
-        assert self.producer.flush(30) == 0
-        offsets, times, values = zip(*delivered, strict=True)
-        return EventBatch(offsets[0], offsets[-1] + 1, offsets, times, values)
-
-    def count(self, events: int) -> None:
-        """Send events and decide them."""
-        batch = self.send(events)
-        self.take(compute_step(self.state, batch, now_us=batch.log_times_us[-1]))
-
-    def snapshot(self) -> int:
-        """Store a snapshot; return the bytes that were new."""
-        taken = take_snapshot(self.state)
-        stored = StoredSnapshot(
-            self.state.generation, self.state.link.prev, taken.manifest, taken.segments
-        )
-        return asyncio.run(
-            write_snapshot(self.records, self.topics.snapshots, 0, self.catalogue, stored, 2_000)
-        )
-
-    def restored(self, topics: Topics | None = None) -> Restored:
-        """Restore the partition from what is on the broker."""
-        return restore(self.broker, topics or self.topics, POLICY, 0)
-
-    def state_again(self) -> PartitionState:
-        """Restore the partition, and return its state."""
-        state = self.restored().state
-        assert state is not None
-        return state
-
-    def forget(self, name: str, before: int) -> None:
-        """Remove the beginning of a log."""
-        admin = AdminClient({"bootstrap.servers": self.settings.kafka_bootstrap})
-        topic = self.settings.topic(name)
-        asked = admin.delete_records([TopicPartition(topic, 0, before)])
-        for deleted in asked.values():
-            deleted.result(30)
-
-
-@pytest.fixture
-def partition(kafka: str, prefix: str) -> Iterator[Partition]:
-    """Return a partition with three steps of ten events in its journal."""
-    create_topics(kafka, prefix, 1)
-    made = Partition(kafka, prefix)
-    for _ in range(3):
-        made.count(10)
-    yield made
-    made.records.close()
-
-
-def same(left: PartitionState, right: PartitionState) -> bool:
-    """Whether two states hold the same, as far as a snapshot tells."""
-    return take_snapshot(left) == take_snapshot(right)
-
 
 # --- writing ---
 
@@ -162,7 +51,7 @@ def test_a_topic_without_log_append_time(kafka: str, prefix: str) -> None:
     records.close()
 
 
-def test_a_record_that_is_too_large(partition: Partition) -> None:
+def test_a_record_that_is_too_large(partition: MeteredPartition) -> None:
     """A record beyond the topic's limit is refused by name, and the next one is written."""
     limit = partition.settings.journal_max_bytes
     with pytest.raises(RecordTooLarge, match=r"max\.message\.bytes"):
@@ -188,7 +77,7 @@ def test_no_broker() -> None:
 # --- snapshots ---
 
 
-def test_snapshots_share_what_did_not_change(partition: Partition) -> None:
+def test_snapshots_share_what_did_not_change(partition: MeteredPartition) -> None:
     """A second snapshot of the same state stores nothing anew but its index and manifest."""
     first = partition.snapshot()
     partition.take(idle_step(partition.state, partition.state.clock_us))
@@ -196,7 +85,7 @@ def test_snapshots_share_what_did_not_change(partition: Partition) -> None:
     assert same(partition.state_again(), partition.state)
 
 
-def test_only_the_newest_snapshots_are_kept(partition: Partition) -> None:
+def test_only_the_newest_snapshots_are_kept(partition: MeteredPartition) -> None:
     """Old snapshots go with the segments that only they name; the others stay whole."""
     for _ in range(4):
         partition.count(1)
@@ -217,7 +106,7 @@ def test_only_the_newest_snapshots_are_kept(partition: Partition) -> None:
 @pytest.mark.parametrize(
     "damage", ["missing", "changed", "cut", "unknown layout", "unknown inside"]
 )
-def test_a_damaged_snapshot_is_passed_over(partition: Partition, damage: str) -> None:
+def test_a_damaged_snapshot_is_passed_over(partition: MeteredPartition, damage: str) -> None:
     """A snapshot that is not whole is passed over for the one before it."""
     partition.snapshot()
     partition.count(5)
@@ -256,7 +145,7 @@ def test_nothing_was_ever_written(kafka: str, prefix: str) -> None:
     assert (restored.state, restored.next_offset) == (None, 0)
 
 
-def test_the_journal_alone(partition: Partition) -> None:
+def test_the_journal_alone(partition: MeteredPartition) -> None:
     """The chain from its genesis gives the state back."""
     restored = partition.restored()
     assert restored.state is not None
@@ -264,7 +153,7 @@ def test_the_journal_alone(partition: Partition) -> None:
     assert (restored.records, restored.next_offset) == (4, 4)
 
 
-def test_void_records_are_passed_over(partition: Partition) -> None:
+def test_void_records_are_passed_over(partition: MeteredPartition) -> None:
     """A record that another writer decided before changes nothing, and the next offset is known."""
     batch = partition.send(5)
     late = compute_step(partition.state, batch, now_us=batch.log_times_us[-1])
@@ -278,7 +167,7 @@ def test_void_records_are_passed_over(partition: Partition) -> None:
     assert (again.records, again.next_offset) == (0, 6)
 
 
-def test_a_parked_state_takes_what_came_since(partition: Partition) -> None:
+def test_a_parked_state_takes_what_came_since(partition: MeteredPartition) -> None:
     """A state that was kept goes on with the records that others wrote meanwhile."""
     parked = partition.state_again()
     partition.count(7)
@@ -288,7 +177,7 @@ def test_a_parked_state_takes_what_came_since(partition: Partition) -> None:
     assert restored.records == 1
 
 
-def test_it_can_be_interrupted(partition: Partition) -> None:
+def test_it_can_be_interrupted(partition: MeteredPartition) -> None:
     """Restoring ends soon once it is no longer wanted."""
     with pytest.raises(Interrupted):
         restore(partition.broker, partition.topics, POLICY, 0, None, lambda: True)
@@ -298,7 +187,7 @@ def test_it_can_be_interrupted(partition: Partition) -> None:
     consumer.close()
 
 
-def test_topics_that_were_made_again(partition: Partition) -> None:
+def test_topics_that_were_made_again(partition: MeteredPartition) -> None:
     """A journal or events topic with another id is not joined."""
     partition.snapshot()
     topics = partition.topics
@@ -310,7 +199,7 @@ def test_topics_that_were_made_again(partition: Partition) -> None:
             partition.restored(others)
 
 
-def test_a_journal_that_lost_records(partition: Partition) -> None:
+def test_a_journal_that_lost_records(partition: MeteredPartition) -> None:
     """Records missing between snapshot and journal, or a lost genesis, stop the restore."""
     partition.forget("journal", 2)
     with pytest.raises(NotJoined, match="beginning is gone"):
@@ -328,7 +217,7 @@ def test_a_journal_that_lost_records(partition: Partition) -> None:
         partition.restored()
 
 
-def test_a_journal_that_was_rewritten(partition: Partition) -> None:
+def test_a_journal_that_was_rewritten(partition: MeteredPartition) -> None:
     """Another record at the place of the snapshot's last one is noticed."""
     state = partition.state
     state.link = dataclasses.replace(state.link, prev=2)
@@ -337,7 +226,7 @@ def test_a_journal_that_was_rewritten(partition: Partition) -> None:
         partition.restored()
 
 
-def test_a_record_that_is_none(partition: Partition) -> None:
+def test_a_record_that_is_none(partition: MeteredPartition) -> None:
     """Something else in the journal, or a valid record with another value, stops the restore."""
     step = idle_step(partition.state, partition.state.clock_us)
     headers = [(HEADER_KEY, step.header.pack())]
@@ -357,7 +246,7 @@ def test_a_record_that_is_none(partition: Partition) -> None:
         partition.restored()
 
 
-def test_events_that_were_rewritten(partition: Partition) -> None:
+def test_events_that_were_rewritten(partition: MeteredPartition) -> None:
     """An events log that was cut, or holds another event at the last offset, is not joined."""
     last = partition.state.last_event
     for changed in (
@@ -377,13 +266,13 @@ def test_events_that_were_rewritten(partition: Partition) -> None:
         partition.restored()
 
 
-def test_a_last_event_that_retention_took(partition: Partition) -> None:
+def test_a_last_event_that_retention_took(partition: MeteredPartition) -> None:
     """A last event that retention removed is nothing to worry about."""
     partition.forget("events", 30)
     assert same(partition.state_again(), partition.state)
 
 
-def test_reading_at_an_offset(partition: Partition) -> None:
+def test_reading_at_an_offset(partition: MeteredPartition) -> None:
     """One record is read by its offset; where the log has none, that is said."""
     consumer = partition.broker.consumer()
     found = read_at(consumer, partition.topics.events, 0, 3)
@@ -392,74 +281,6 @@ def test_reading_at_an_offset(partition: Partition) -> None:
     assert read_at(consumer, partition.topics.events, 0, 30) is None
     assert read_at(consumer, partition.topics.events, 0, 99) is None
     consumer.close()
-
-
-# --- generations ---
-
-
-def test_a_new_generation_from_the_snapshot(partition: Partition) -> None:
-    """It goes on where the newest snapshot stands, with its ids, entries and clock."""
-    entry = Entry(0, partition.state.clock_us, b"x", b"{}")
-    partition.take(compute_step(partition.state, None, catalog=[entry], catalog_to=1, now_us=0))
-    partition.snapshot()
-    partition.count(5)
-    new = new_generation(partition.broker, partition.topics, POLICY, 0, None, 10_000_000)
-    header = new.step.header
-    assert (header.generation, header.events_from, header.catalog_to) == (2, 30, 1)
-    assert new.positions_from == "the newest snapshot"
-    assert (header.prev, new.next_offset) == (5, 6)
-    assert new.further_ids is None
-    small = new_generation(partition.broker, partition.topics, POLICY, 0, None, 100)
-    assert small.further_ids is not None
-    assert len(small.further_ids) == 30
-
-
-def test_a_new_generation_from_the_ledger(partition: Partition) -> None:
-    """Without a snapshot it goes on where ClickHouse ends, and knows the ids before that."""
-    new = new_generation(
-        partition.broker, partition.topics, POLICY, 0, lambda topic, number: 20, 10_000_000
-    )
-    assert new.step.header.events_from == 20
-    assert new.positions_from == "the ledger in ClickHouse"
-    state = begin(POLICY, 0, 4, 0, new.step)
-    assert state.dedup_ids == 20
-    with pytest.raises(NotJoined, match="count them twice"):
-        new_generation(partition.broker, partition.topics, POLICY, 0, None, 10_000_000)
-
-
-def test_a_new_generation_on_other_events(partition: Partition) -> None:
-    """It begins at the start of events that were made again, and at the end of those cut off."""
-    partition.snapshot()
-    made_again = dataclasses.replace(partition.topics, events_id=uuid.uuid4())
-    new = new_generation(partition.broker, made_again, POLICY, 0, None, 10_000_000)
-    assert new.step.header.events_from == 0
-    assert "made again" in new.positions_from
-    beyond = EventBatch(30, 40, (), (), ())
-    partition.take(compute_step(partition.state, beyond, now_us=partition.state.clock_us))
-    partition.snapshot()
-    new = new_generation(partition.broker, partition.topics, POLICY, 0, None, 10_000_000)
-    assert new.step.header.events_from == 30
-    assert "which was cut" in new.positions_from
-
-
-def test_generations_begin_only_where_they_must(partition: Partition) -> None:
-    """A partition that joins is left alone; one that does not goes on in a new generation."""
-
-    def begin_again() -> list[int]:
-        return asyncio.run(
-            begin_where_needed(partition.broker, partition.settings, partition.topics, POLICY, 1)
-        )
-
-    partition.snapshot()
-    assert begin_again() == []
-    partition.count(5)
-    partition.count(5)
-    partition.forget("journal", 5)
-    assert begin_again() == [0]
-    restored = partition.state_again()
-    assert (restored.generation, restored.events_position) == (2, 30)
-    assert restored.dedup_ids == 30
-    assert begin_again() == []
 
 
 def test_topics_that_do_not_fit(kafka: str, prefix: str) -> None:

@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
-from tests.support.craft import EVENTS_TOPIC, JOURNAL_TOPIC, NOW, SECOND, encode, run
+from tests.support.craft import (
+    CATALOG_TOPIC,
+    CONTROL_TOPIC,
+    EVENTS_TOPIC,
+    JOURNAL_TOPIC,
+    NOW,
+    SECOND,
+    encode,
+    run,
+)
 
 from meterstream.schemas.journal import Chain, Header, Kind, Section, unpack_sections
 from meterstream.schemas.verdicts import ledger_class
@@ -125,6 +134,7 @@ class Meter:
         )
         self.metrics = MeterMetrics()
         self.refusal: str | None = None
+        self.first_refusal: str | None = None
         self.worker = self.new_worker()
 
     def new_worker(self, parked: PartitionState | None = None) -> PartitionWorker:
@@ -152,11 +162,15 @@ class Meter:
         return self.journal.restore(partition, parked, unwanted)
 
     def first_generation(self, partition: int) -> Step:
+        if self.first_refusal is not None:
+            raise NotJoined(self.first_refusal)
         return genesis_step(
             grace_seconds=600,
             generation=1,
             events_topic_id=EVENTS_TOPIC,
             journal_topic_id=JOURNAL_TOPIC,
+            control_topic_id=CONTROL_TOPIC,
+            catalog_topic_id=CATALOG_TOPIC,
             events_from=0,
         )
 
@@ -359,6 +373,15 @@ def test_a_state_that_does_not_join() -> None:
     assert meter.worker.stopped_because == "the journal was made again"
     assert meter.is_held
     assert meter.journal.records == []
+
+
+def test_a_first_generation_that_must_not_begin() -> None:
+    """Where events were counted before, nothing is written, and the reason is told."""
+    meter = Meter(5)
+    meter.first_refusal = "ClickHouse has counted"
+    asyncio.run(meter.worker.run())
+    assert meter.worker.stopped_because == "ClickHouse has counted"
+    assert (meter.journal.records, meter.worker.parked) == ([], None)
 
 
 def test_an_old_catalog() -> None:

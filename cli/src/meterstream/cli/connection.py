@@ -136,6 +136,17 @@ def _from_environment(data: Path) -> Connection:
         kafka = load(KafkaSettings)
     except SettingsInvalid as error:
         raise Unreachable(str(error)) from error
+    return Connection(
+        data=data,
+        bootstrap=kafka.kafka_bootstrap,
+        prefix=kafka.topic_prefix,
+        security={name: str(value) for name, value in kafka.client().items()},
+        clickhouse=address_from_environment(),
+    )
+
+
+def address_from_environment() -> ClickHouseAddress:
+    """Return what METERSTREAM_CLICKHOUSE_* say of ClickHouse. Raises Unreachable for a bad URL."""
     get = os.environ.get
     default = ClickHouseAddress()
     url = urlsplit(get("METERSTREAM_CLICKHOUSE_URL", default.url))
@@ -143,19 +154,13 @@ def _from_environment(data: Path) -> Connection:
         port = url.port or (8443 if url.scheme == "https" else 8123)
     except ValueError as error:
         raise Unreachable(f"METERSTREAM_CLICKHOUSE_URL: {error}") from error
-    return Connection(
-        data=data,
-        bootstrap=kafka.kafka_bootstrap,
-        prefix=kafka.topic_prefix,
-        security={name: str(value) for name, value in kafka.client().items()},
-        clickhouse=ClickHouseAddress(
-            host=url.hostname or default.host,
-            port=port,
-            user=get("METERSTREAM_CLICKHOUSE_USER", default.user),
-            password=get("METERSTREAM_CLICKHOUSE_PASSWORD", default.password),
-            database=get("METERSTREAM_CLICKHOUSE_DATABASE", default.database),
-            secure=url.scheme == "https",
-        ),
+    return ClickHouseAddress(
+        host=url.hostname or default.host,
+        port=port,
+        user=get("METERSTREAM_CLICKHOUSE_USER", default.user),
+        password=get("METERSTREAM_CLICKHOUSE_PASSWORD", default.password),
+        database=get("METERSTREAM_CLICKHOUSE_DATABASE", default.database),
+        secure=url.scheme == "https",
     )
 
 

@@ -17,8 +17,7 @@ from meterstream.schemas import topics as names
 from meterstream.schemas.arrow import leave_pandas_out
 
 from . import logs
-from .journal import NotJoined
-from .journal.genesis import Ledger
+from .journal import Ledger, LedgerUnavailable, NotJoined
 from .kafka import Broker, BrokerUnavailable, TopicMissing
 from .meter import Meter, TopicsMisset, look_up_topics, policy_of
 from .settings import MeterSettings, SettingsInvalid, load
@@ -37,7 +36,7 @@ class MeterApp(faust.App):
         """Make none: state is in the journal."""
 
 
-def build_app(settings: MeterSettings) -> tuple[MeterApp, Meter]:
+def build_app(settings: MeterSettings, ledger: Ledger | None = None) -> tuple[MeterApp, Meter]:
     """Return the app with its agent, and the service that works on the partitions."""
     app = MeterApp(
         id=settings.topic_prefix + settings.group,
@@ -65,7 +64,7 @@ def build_app(settings: MeterSettings) -> tuple[MeterApp, Meter]:
         fetch_min_bytes=min(256 * 1024, settings.fetch_max_bytes),
         fetch_wait_ms=max(10, settings.batch_linger_ms),
     )
-    meter = Meter(app, settings)
+    meter = Meter(app, settings, ledger)
     events = app.topic(
         settings.topic(names.EVENTS),
         key_serializer="raw",
@@ -122,14 +121,14 @@ def _path(path: Any) -> str | None:
     return str(path) if path is not None else None
 
 
-def run(settings: MeterSettings) -> int:
+def run(settings: MeterSettings, ledger: Ledger | None = None) -> int:
     """Run the meter until a signal ends it; return the exit status."""
     # A batch makes many objects and no cycles; looking for cycles in each of them costs a fifth.
     gc.freeze()
     gc.set_threshold(100_000, 20, 20)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    app, meter = build_app(settings)
+    app, meter = build_app(settings, ledger)
     status = StatusServer(
         settings.metrics_host,
         settings.meter_metrics_port,
@@ -162,13 +161,15 @@ def run(settings: MeterSettings) -> int:
 def main(argv: Sequence[str] | None = None, ledger: Ledger | None = None) -> int:
     """Run `meterstream meter`; return the exit status: 0 ended, 1 failed, 2 cannot start.
 
-    `ledger` tells `--new-generation` where ClickHouse has counted up to, where no snapshot is left.
+    `ledger` tells what ClickHouse has counted. It is asked only before a partition's first
+    generation, and by `--new-generation` where the journal cannot be followed to its end.
     """
     parser = argparse.ArgumentParser("meterstream meter", description="Meter the events topic.")
     parser.add_argument(
         "--new-generation",
         action="store_true",
-        help="first begin a new generation for each partition whose state does not join its logs",
+        help="first begin a new generation for each partition whose state does not join its logs;"
+        " stop all other meters before",
     )
     options = parser.parse_args(argv)
     logs.set_up()
@@ -185,7 +186,7 @@ def main(argv: Sequence[str] | None = None, ledger: Ledger | None = None) -> int
                     broker, settings, topics, policy_of(settings, partitions), partitions, ledger
                 )
             )
-        return run(settings)
+        return run(settings, ledger)
     except (
         SettingsInvalid,
         TopicMissing,
@@ -193,6 +194,7 @@ def main(argv: Sequence[str] | None = None, ledger: Ledger | None = None) -> int
         BrokerUnavailable,
         PortTaken,
         NotJoined,
+        LedgerUnavailable,
     ) as fault:
         sys.stderr.write(f"meterstream meter: {fault}\n")
         return 2

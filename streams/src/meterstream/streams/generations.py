@@ -3,9 +3,9 @@
 import asyncio
 import logging
 
-from .core import Policy, begin, take_snapshot
-from .journal import JournalWriter, NotJoined, RecordWriter
-from .journal.genesis import Ledger, new_generation
+from .core import Policy, take_snapshot
+from .journal import JournalWriter, Ledger, NotJoined, RecordWriter
+from .journal.genesis import NewGeneration, new_generation
 from .journal.restore import Topics, restore
 from .journal.snapshots import StoredSnapshot, delete_old, read_catalogue, write_snapshot
 from .kafka import Broker
@@ -25,14 +25,22 @@ async def begin_where_needed(
     """Begin a new generation for each partition that does not join; return those partitions.
 
     Partitions whose state joins are left alone. Raises NotJoined, before anything is written for
-    that partition, if nothing says where it has to go on.
+    that partition, if nothing says where it has to go on, and LedgerUnavailable if ClickHouse is
+    needed for that and cannot tell.
     """
     begun = []
     records = RecordWriter(settings)
     try:
         for partition in range(partitions):
             try:
-                await asyncio.to_thread(restore, broker, topics, policy, partition)
+                restored = await asyncio.to_thread(restore, broker, topics, policy, partition)
+                if restored.state is None and ledger is not None:
+                    counted = await asyncio.to_thread(ledger, topics.events_id, partition)
+                    if counted is not None:
+                        raise NotJoined(
+                            f"{topics.journal}-{partition} is empty, but ClickHouse has counted"
+                            f" events up to offset {counted.events_position}"
+                        )
             except NotJoined as reason:
                 log.warning("partition %d: %s", partition, reason)
                 await _begin(broker, settings, topics, policy, partition, records, ledger)
@@ -55,6 +63,17 @@ async def _begin(
 ) -> None:
     limit = settings.journal_max_bytes
     new = await asyncio.to_thread(new_generation, broker, topics, policy, partition, ledger, limit)
+    consumer = broker.consumer()
+    try:
+        catalogue, _ = await asyncio.to_thread(
+            read_catalogue, consumer, topics.snapshots, partition
+        )
+    finally:
+        consumer.close()
+    # 1. The snapshot: what came before cannot be read, and what does not fit the record stands
+    #    only here. Until its record is there it joins nothing, and the command may be run again.
+    await write_snapshot(records, topics.snapshots, partition, catalogue, await _stored(new), limit)
+    # 2. The record: from here on the generation has begun, and whoever restores finds all of it.
     appended = await JournalWriter(records, topics.journal).append(
         partition, new.step.header.pack(), new.step.value
     )
@@ -63,26 +82,20 @@ async def _begin(
             f"{topics.journal}-{partition}: another meter wrote meanwhile; stop all meters, then"
             " try again"
         )
-    state = begin(policy, partition, appended.offset, appended.timestamp_us, new.step)
-    if new.further_ids is not None:
-        state.dedup.add(new.further_ids)
-    # The snapshot makes the generation restorable: what came before cannot be read, and ids that
-    # did not fit the record stand only here.
-    snapshot = await asyncio.to_thread(take_snapshot, state)
-    consumer = broker.consumer()
-    try:
-        catalogue, _ = await asyncio.to_thread(
-            read_catalogue, consumer, topics.snapshots, partition
-        )
-    finally:
-        consumer.close()
-    stored = StoredSnapshot(state.generation, state.link.prev, snapshot.manifest, snapshot.segments)
-    await write_snapshot(records, topics.snapshots, partition, catalogue, stored, limit)
+    # 3. Last, what only takes room.
     await delete_old(records, topics.snapshots, partition, catalogue)
     log.warning(
-        "partition %d begins generation %d at offset %d, from %s",
+        "partition %d begins generation %d at offset %d, from %s; lost: %s",
         partition,
-        state.generation,
-        state.events_position,
+        new.state.generation,
+        new.state.events_position,
         new.positions_from,
+        "; ".join(new.lost) or "nothing",
+    )
+
+
+async def _stored(new: NewGeneration) -> StoredSnapshot:
+    snapshot = await asyncio.to_thread(take_snapshot, new.state)
+    return StoredSnapshot(
+        new.state.generation, new.next_offset, snapshot.manifest, snapshot.segments
     )

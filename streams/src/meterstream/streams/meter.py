@@ -15,7 +15,7 @@ from meterstream.schemas import topics as names
 
 from .core import PartitionState, Policy
 from .entries import EntryReader
-from .journal import JournalWriter, RecordWriter
+from .journal import JournalWriter, Ledger, RecordWriter
 from .journal.genesis import first_generation
 from .journal.restore import Topics, restore
 from .kafka import Broker, TopicMissing, log_bounds
@@ -77,6 +77,8 @@ def look_up_topics(broker: Broker, settings: MeterSettings) -> tuple[Topics, int
         settings.topic(names.SNAPSHOTS),
         broker.topic_id(events),
         broker.topic_id(settings.topic(names.JOURNAL)),
+        broker.topic_id(settings.topic(names.CONTROL)),
+        broker.topic_id(settings.topic(names.CATALOG)),
     )
     return found, partitions
 
@@ -121,8 +123,11 @@ class ConsumerSource:
 class Meter(Service):
     """Owns the workers of all partitions that the group gave to this process."""
 
-    def __init__(self, app: App, settings: MeterSettings, **options: Any) -> None:
+    def __init__(
+        self, app: App, settings: MeterSettings, ledger: Ledger | None = None, **options: Any
+    ) -> None:
         super().__init__(**options)
+        self._ledger = ledger
         self.app = app
         self.settings = settings
         self.metrics = MeterMetrics()
@@ -149,7 +154,7 @@ class Meter(Service):
             JournalWriter(self._records, topics.journal),
             Restorer(
                 partial(restore, self._broker, topics, self._policy),
-                partial(first_generation, self._broker, topics, self._policy),
+                partial(first_generation, self._broker, topics, self._policy, self._ledger),
                 self._event_bounds,
             ),
             self.metrics,

@@ -7,8 +7,8 @@ def test_the_public_names_are_these() -> None:
     """A name that is added or taken away is a decision, not an accident."""
     assert sorted(core.__all__) == [
         "Changes", "Entry", "EventBatch", "Ids", "LastEvent", "Manifest", "NotNext",
-        "PartitionState", "Policy", "Snapshot", "SnapshotDamaged", "Step", "apply_record",
-        "apply_step", "begin",
+        "PartitionState", "Policy", "Snapshot", "SnapshotDamaged", "SnapshotNeeded", "Step",
+        "apply_record", "apply_step", "begin",
         "compute_step", "genesis_step", "idle_step", "load_snapshot", "read_manifest",
         "take_snapshot",
     ]  # fmt: skip

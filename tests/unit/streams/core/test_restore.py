@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from tests.support.core_runner import contents_of
 from tests.support.craft import (
+    CATALOG_TOPIC,
+    CONTROL_TOPIC,
     DAY,
     EVENTS_TOPIC,
     HOUR,
@@ -41,6 +43,7 @@ from meterstream.streams.core import (
     NotNext,
     PartitionState,
     Policy,
+    SnapshotNeeded,
     Step,
     apply_record,
     apply_step,
@@ -61,20 +64,34 @@ SOME_IDS = Ids.of(
 )
 
 
-def genesis(generation: int = 1, prev: int = NONE, ids: Ids | None = None) -> Step:
+def genesis(
+    generation: int = 1, prev: int = NONE, ids: Ids | None = None, max_bytes: int | None = None
+) -> Step:
     """Return a genesis record that names positions of its own."""
     return genesis_step(
         grace_seconds=600,
         generation=generation,
         events_topic_id=EVENTS_TOPIC,
         journal_topic_id=JOURNAL_TOPIC,
+        control_topic_id=CONTROL_TOPIC,
+        catalog_topic_id=CATALOG_TOPIC,
         events_from=50,
         control_from=6,
         catalog_from=7,
         clock_us=NOW,
         prev=prev,
         ids=ids,
+        max_bytes=max_bytes,
     )
+
+
+TOPIC_IDS = {"control_topic_id": str(CONTROL_TOPIC), "catalog_topic_id": str(CATALOG_TOPIC)}
+
+
+def beginning_of(step: Step) -> dict[str, object]:
+    """Return what a genesis says of its generation."""
+    found: dict[str, object] = json.loads(bytes(unpack_sections(step.value)[Section.GENESIS]))
+    return found
 
 
 def test_a_genesis_begins_a_state_at_its_positions() -> None:
@@ -92,9 +109,11 @@ def test_a_genesis_begins_a_state_at_its_positions() -> None:
     assert (header.last_event_offset, header.last_event_hash) == (NONE, 0)
     assert (header.last_event_time_us, header.last_event_epoch) == (0, NONE)
     assert (step.counts, step.reasons, step.rows) == ({}, {}, 0)
-    assert {s: bytes(d) for s, d in unpack_sections(step.value).items()} == {Section.GENESIS: b"{}"}
+    assert list(unpack_sections(step.value)) == [Section.GENESIS]
+    assert beginning_of(step) == TOPIC_IDS
     state = begin(POLICY, 0, 9, NOW + 5, step)
     assert state.link == Link(10, 9, 1, 50, NOW)
+    assert (state.control_topic_id, state.catalog_topic_id) == (CONTROL_TOPIC, CATALOG_TOPIC)
     assert (state.events_position, state.control_position, state.catalog_position) == (50, 6, 7)
     assert (state.clock_us, state.last_event, state.partition) == (NOW, LastEvent(), 0)
     assert (state.live_cells, state.dedup_ids, state.dedup_bytes) == (0, 0, 0)
@@ -103,30 +122,54 @@ def test_a_genesis_begins_a_state_at_its_positions() -> None:
 
 
 def test_a_genesis_carries_over_what_it_names() -> None:
-    """Ids, catalog and control entries of the generation before are known in the new one."""
+    """Ids, sessions and entries of the generation before are known in the new one."""
+    old = Partition()
+    old.take(session("started", application="x"))
     taken, _ = judge_catalog(Partition().state.entries, entries(card(prices=[{"run_micro": 5}])))
     step = genesis_step(
         grace_seconds=600,
         generation=3,
         events_topic_id=EVENTS_TOPIC,
         journal_topic_id=JOURNAL_TOPIC,
+        control_topic_id=CONTROL_TOPIC,
+        catalog_topic_id=CATALOG_TOPIC,
         events_from=0,
         clock_us=NOW,
         prev=8,
         ids=SOME_IDS,
+        sessions=tuple(old.state.sessions.values()),
         catalog=tuple(taken),
         control=(KeptEntry(1, 2, "{}"),),
         carried={"lost": ["balances"]},
     )
     assert step.header.prev == 8
-    assert json.loads(bytes(unpack_sections(step.value)[Section.GENESIS])) == {"lost": ["balances"]}
+    assert beginning_of(step) == TOPIC_IDS | {"lost": ["balances"]}
     begun = begin(POLICY, 0, 9, NOW, step)
     read = apply_record(POLICY, 0, None, 9, NOW, step.header, step.value)
     assert contents_of(read) == contents_of(begun)
     assert read.generation == 3
     assert read.dedup_ids == 2
+    assert read.sessions == old.state.sessions
     assert read.entries.control == (KeptEntry(1, 2, "{}"),)
     assert [one.label for one in read.entries.book.cards] == ["default@1"]
+
+
+def test_a_genesis_that_is_too_large_leaves_it_to_its_snapshot() -> None:
+    """What does not fit is known to the writer, and a reader of the record alone must stop."""
+    fits, small = (genesis(2, ids=SOME_IDS, max_bytes=size) for size in (48, 47))
+    assert fits.value == genesis(2, ids=SOME_IDS).value
+    assert list(unpack_sections(small.value)) == [Section.GENESIS]
+    assert beginning_of(small)["needs_snapshot"] is True
+    assert begin(POLICY, 0, 9, NOW, small).dedup_ids == 2
+    with pytest.raises(SnapshotNeeded, match="generation 2 begins here, and its snapshot is miss"):
+        apply_record(POLICY, 0, None, 9, NOW, small.header, small.value)
+
+
+def test_a_genesis_without_its_beginning_is_malformed() -> None:
+    """Without the section that names its topics a genesis cannot be taken."""
+    header = replace(genesis().header, value_crc32=0)
+    with pytest.raises(MalformedRecord, match="says nothing of its generation"):
+        apply_record(POLICY, 0, None, 9, NOW, header, b"")
 
 
 def test_a_generation_knows_the_events_it_was_told_of() -> None:
@@ -157,6 +200,8 @@ def test_a_generation_takes_nothing_from_before_its_ids(since_us: int, floor_us:
         generation=2,
         events_topic_id=EVENTS_TOPIC,
         journal_topic_id=JOURNAL_TOPIC,
+        control_topic_id=CONTROL_TOPIC,
+        catalog_topic_id=CATALOG_TOPIC,
         events_from=0,
         clock_us=NOW,
         ids_since_us=since_us,
@@ -165,10 +210,7 @@ def test_a_generation_takes_nothing_from_before_its_ids(since_us: int, floor_us:
     begun = begin(POLICY, 0, 9, NOW, step)
     read = apply_record(POLICY, 0, None, 9, NOW, step.header, step.value)
     assert begun.ids_since_us == read.ids_since_us == floor_us
-    assert json.loads(bytes(unpack_sections(step.value)[Section.GENESIS])) == {
-        "lost": [],
-        "ids_since_us": since_us,
-    }
+    assert beginning_of(step) == TOPIC_IDS | {"lost": [], "ids_since_us": since_us}
     events = [run("a", floor_us - 1), run("b", floor_us)]
     decided = compute_step(read, batch_of(0, events, [NOW, NOW]), now_us=NOW)
     assert verdicts(decided) == [Verdict.TOO_LATE, Verdict.COUNTED]
@@ -258,7 +300,9 @@ def test_a_value_that_is_not_its_headers_is_malformed() -> None:
         ({Section.CONTROL: b'["ab"]'}, "missing 1 required"),
         ({Section.CONTROL: b"1"}, "not iterable"),
         ({Section.GENESIS: b"{"}, "Expecting"),
-        ({Section.GENESIS: b"[]"}, "no attribute"),
+        ({Section.GENESIS: b"[]"}, "indices must be integers"),
+        ({Section.GENESIS: b"{}"}, "control_topic_id"),
+        ({Section.GENESIS: b'{"control_topic_id": 1}'}, "no attribute"),
     ],
 )
 def test_a_value_that_cannot_be_decoded_is_malformed(

@@ -62,6 +62,7 @@ def test_a_loaded_state_is_the_state() -> None:
     assert (state.closed_us, state.ids_since_us) == (NOW - 8 * MINUTE, NOW + 2 * MINUTE - DAY)
     assert (state.partition, state.generation, state.policy) == (0, 1, partition.policy)
     assert (state.events_topic_id.int, state.journal_topic_id.int) == (1, 2)
+    assert (state.control_topic_id.int, state.catalog_topic_id.int) == (3, 4)
     assert (state.live_cells, state.dedup_ids, len(state.sessions)) == (6, 8, 2)
     expected = partition.take(run("r-1", NOW + MINUTE, user_id="u-1", latency_us=1), run("new"))
     partition.state = state
@@ -132,8 +133,9 @@ def changed(snapshot: Snapshot, **parts: Any) -> bytes:
 
 
 PARTS = [
-    "partition", "partitions", "generation", "events_topic_id", "journal_topic_id", "link",
-    "control_position", "catalog_position", "closed_us", "ids_since_us", "last_event", "segments",
+    "partition", "partitions", "generation", "events_topic_id", "journal_topic_id",
+    "control_topic_id", "catalog_topic_id", "link", "control_position",
+    "catalog_position", "closed_us", "ids_since_us", "last_event", "segments",
 ]  # fmt: skip
 
 

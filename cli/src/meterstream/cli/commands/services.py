@@ -14,14 +14,14 @@ from meterstream.cli.output import print_json
 PASS_ON: Final[dict[str, Any]] = {"ignore_unknown_options": True, "help_option_names": []}
 
 
-def _run(module: str, arguments: tuple[str, ...]) -> int:
+def _run(module: str, arguments: tuple[str, ...], **given: Any) -> int:
     """Call a service's main, pointed at the stack that runs here unless the environment says."""
     if (
         "METERSTREAM_KAFKA_BOOTSTRAP" not in os.environ
         and (data_directory(None) / FILE_NAME).exists()
     ):
         os.environ.update(connect(None).environment())
-    outcome: object = importlib.import_module(module).main(list(arguments))
+    outcome: object = importlib.import_module(module).main(list(arguments), **given)
     return outcome if isinstance(outcome, int) else 0
 
 
@@ -29,7 +29,9 @@ def _run(module: str, arguments: tuple[str, ...]) -> int:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def meter(arguments: tuple[str, ...]) -> int:
     """Run the meter: events in, the journal out (its own --help tells more)."""
-    return _run("meterstream.streams.app", arguments)
+    from meterstream.cli.ledger import read_ledger
+
+    return _run("meterstream.streams.app", arguments, ledger=read_ledger)
 
 
 @click.command(context_settings=PASS_ON, add_help_option=False)

@@ -9,7 +9,7 @@ from .batch import Entry, EventBatch
 from .compute import compute_step, idle_step
 from .dedup import Ids
 from .policy import Policy
-from .restore import apply_record, apply_step, begin, genesis_step
+from .restore import SnapshotNeeded, apply_record, apply_step, begin, genesis_step
 from .snapshot import (
     Manifest,
     Snapshot,
@@ -33,6 +33,7 @@ __all__ = [
     "Policy",
     "Snapshot",
     "SnapshotDamaged",
+    "SnapshotNeeded",
     "Step",
     "apply_record",
     "apply_step",

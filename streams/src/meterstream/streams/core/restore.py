@@ -2,7 +2,8 @@
 
 import json
 import zlib
-from typing import Any, Final
+from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 from meterstream.schemas.journal import Chain, Section, pack_sections, unpack_sections
@@ -13,12 +14,14 @@ from .cells import NO_CELLS
 from .dedup import Ids
 from .entries import KeptEntry, decode_entries, encode_entries
 from .policy import Policy
+from .sections import encode_sessions
 from .sessions import Session
-from .state import Changes, LastEvent, NotNext, PartitionState, header_closed_us
+from .state import Beginning, Changes, LastEvent, NotNext, PartitionState, header_closed_us
 from .step import Step
 
-IDS_SINCE: Final = "ids_since_us"
-"""In the GENESIS section: since when the ids it carries are complete."""
+
+class SnapshotNeeded(ValueError):
+    """A genesis whose generation cannot be read from the journal alone: its snapshot is gone."""
 
 
 def genesis_step(  # noqa: PLR0913 - a genesis names every position, each by its keyword
@@ -27,6 +30,8 @@ def genesis_step(  # noqa: PLR0913 - a genesis names every position, each by its
     generation: int,
     events_topic_id: UUID,
     journal_topic_id: UUID,
+    control_topic_id: UUID,
+    catalog_topic_id: UUID,
     events_from: int,
     control_from: int = 0,
     catalog_from: int = 0,
@@ -34,28 +39,34 @@ def genesis_step(  # noqa: PLR0913 - a genesis names every position, each by its
     prev: int = NONE,
     ids: Ids | None = None,
     ids_since_us: int | None = None,
+    sessions: tuple[Session, ...] = (),
     catalog: tuple[KeptEntry, ...] = (),
     control: tuple[KeptEntry, ...] = (),
     carried: dict[str, Any] | None = None,
+    max_bytes: int | None = None,
 ) -> Step:
     """Return the record that begins a generation at the given positions.
 
     `ids` are the identities that the new generation must recognise, complete for events from
     `ids_since_us` on (None: for all that the horizon allows); older events are too late in it.
-    `catalog` and `control` are the entries it carries over; `carried` says in words what it
-    carries and what is lost.
+    `sessions`, `catalog` and `control` are what it carries over; `carried` says in words what it
+    carries and what is lost. Where all this takes more than `max_bytes` the record leaves it to the
+    generation's snapshot, without which it cannot be read back: that must be stored first.
     """
-    begins = dict(carried or {})
-    if ids_since_us is not None:
-        begins[IDS_SINCE] = ids_since_us
-    sections = {Section.GENESIS: json.dumps(begins).encode()}
-    changes = Changes(ids=ids, catalog=catalog, control=control, ids_since_us=ids_since_us)
+    beginning = Beginning(control_topic_id, catalog_topic_id, ids_since_us)
+    sections: dict[Section, bytes] = {}
     if ids is not None and len(ids):
         sections[Section.IDS] = ids.to_bytes()
+    if sessions:
+        sections[Section.SESSIONS] = encode_sessions(sessions)
     if catalog:
         sections[Section.CATALOG] = encode_entries(catalog)
     if control:
         sections[Section.CONTROL] = encode_entries(control)
+    if max_bytes is not None and sum(map(len, sections.values())) > max_bytes:
+        beginning = replace(beginning, needs_snapshot=True)
+        sections = {}
+    sections[Section.GENESIS] = _encode_beginning(beginning, carried or {})
     value = pack_sections(sections)
     header = Header(
         Kind.GENESIS,
@@ -76,7 +87,32 @@ def genesis_step(  # noqa: PLR0913 - a genesis names every position, each by its
         NONE,
         zlib.crc32(value),
     )
+    changes = Changes(
+        ids=ids, sessions=sessions, catalog=catalog, control=control, beginning=beginning
+    )
     return Step(header, value, changes, {}, {})
+
+
+def _encode_beginning(beginning: Beginning, carried: dict[str, Any]) -> bytes:
+    document = carried | {
+        "control_topic_id": str(beginning.control_topic_id),
+        "catalog_topic_id": str(beginning.catalog_topic_id),
+    }
+    if beginning.ids_since_us is not None:
+        document["ids_since_us"] = beginning.ids_since_us
+    if beginning.needs_snapshot:
+        document["needs_snapshot"] = True
+    return json.dumps(document).encode()
+
+
+def _decode_beginning(data: bytes) -> Beginning:
+    document = json.loads(data)
+    return Beginning(
+        UUID(document["control_topic_id"]),
+        UUID(document["catalog_topic_id"]),
+        document.get("ids_since_us"),
+        document.get("needs_snapshot", False),
+    )
 
 
 def begin(
@@ -103,11 +139,16 @@ def apply_record(
     """Take a valid record that was read from the journal into the state.
 
     A genesis record makes a new state. Raises MalformedRecord if the record cannot be decoded:
-    a reader must stop then.
+    a reader must stop then; SnapshotNeeded at a genesis that is not whole by itself.
     """
     header.check_value(value)
     changes = decode_changes(value)
     if header.kind is Kind.GENESIS:
+        if changes.beginning is not None and changes.beginning.needs_snapshot:
+            raise SnapshotNeeded(
+                f"generation {header.generation} begins here, and its snapshot is missing:"
+                " identities, sessions and entries stand only there"
+            )
         return _begin(policy, partition, journal_offset, timestamp_us, header, changes)
     if state is None:
         raise NotNext(f"journal offset {journal_offset} comes before any genesis record")
@@ -130,7 +171,7 @@ def decode_changes(value: bytes) -> Changes:
             else (),
             tuple(decode_entries(sections[Section.CATALOG])) if Section.CATALOG in sections else (),
             tuple(decode_entries(sections[Section.CONTROL])) if Section.CONTROL in sections else (),
-            json.loads(bytes(sections[Section.GENESIS])).get(IDS_SINCE)
+            _decode_beginning(bytes(sections[Section.GENESIS]))
             if Section.GENESIS in sections
             else None,
         )
@@ -151,12 +192,17 @@ def _begin(
     chain = Chain()
     chain.take(journal_offset, timestamp_us, header)
     assert chain.link is not None, "a genesis record is valid without a link"
+    beginning = changes.beginning
+    if beginning is None:
+        raise MalformedRecord("a genesis record says nothing of its generation")
     state = PartitionState(
         policy,
         partition,
         header.generation,
         header.events_topic_id,
         header.journal_topic_id,
+        beginning.control_topic_id,
+        beginning.catalog_topic_id,
         chain.link,
         header.control_to,
         header.catalog_to,
@@ -165,7 +211,8 @@ def _begin(
     state.closed_us = header_closed_us(header, state.clock_us)
     if changes.ids is not None:
         state.dedup.add(changes.ids)
-    if changes.ids_since_us is not None:
-        state.ids_since_us = max(state.ids_since_us, changes.ids_since_us)
+    if beginning.ids_since_us is not None:
+        state.ids_since_us = max(state.ids_since_us, beginning.ids_since_us)
+    state.sessions = {session.key: session for session in changes.sessions}
     state.entries = state.entries.with_taken(changes.catalog, changes.control)
     return state

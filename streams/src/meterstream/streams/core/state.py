@@ -30,6 +30,18 @@ class LastEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a genesis says of its generation beside what its header and sections say."""
+
+    control_topic_id: UUID
+    catalog_topic_id: UUID
+    ids_since_us: int | None = None
+    """Since when its ids are complete; None: as far as the horizon reaches."""
+    needs_snapshot: bool = False
+    """Whether its ids, sessions and entries did not fit the record and stand in its snapshot."""
+
+
+@dataclass(frozen=True, slots=True)
 class Changes:
     """What one valid record changes, whether it was just written or read back."""
 
@@ -38,8 +50,8 @@ class Changes:
     sessions: tuple[Session, ...] = ()
     catalog: tuple[KeptEntry, ...] = ()
     control: tuple[KeptEntry, ...] = ()
-    ids_since_us: int | None = None
-    """Only in a genesis: since when its ids are complete."""
+    beginning: Beginning | None = None
+    """Only in a genesis, and in each."""
 
 
 def header_closed_us(header: Header, clock_us: int) -> int:
@@ -59,6 +71,8 @@ class PartitionState:
     generation: int
     events_topic_id: UUID
     journal_topic_id: UUID
+    control_topic_id: UUID
+    catalog_topic_id: UUID
     link: Link
     control_position: int = 0
     catalog_position: int = 0

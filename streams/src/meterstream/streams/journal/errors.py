@@ -4,6 +4,7 @@ JournalError
 ├── OutcomeUnknown     a record may or may not have been written: restore, then go on
 ├── RecordTooLarge     it was not written: make it smaller
 ├── NotJoined          state and log do not fit together: that partition stops, a person decides
+├── LedgerUnavailable  ClickHouse cannot tell what it has counted: a person decides
 └── JournalMisset      the topic's settings make its records useless: the meter stops
 """
 
@@ -26,3 +27,7 @@ class NotJoined(JournalError):
 
 class JournalMisset(JournalError):
     """The journal's topic is not set up as it must be."""
+
+
+class LedgerUnavailable(JournalError):
+    """ClickHouse cannot tell what it has counted. The message says why, and what can be done."""

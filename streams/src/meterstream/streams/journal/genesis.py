@@ -1,65 +1,76 @@
 """Begins a generation: the first one, or a new one where the old state cannot be joined."""
 
 import logging
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Final
-from uuid import UUID
+from dataclasses import dataclass, field
+from typing import Any
 
-import numpy as np
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer
 
-from meterstream.schemas.journal import MalformedRecord
 from meterstream.schemas.journal.header import NONE
-from meterstream.streams.core import (
-    EventBatch,
-    Ids,
-    PartitionState,
-    Policy,
-    Step,
-    apply_step,
-    begin,
-    compute_step,
-    genesis_step,
-)
-from meterstream.streams.core.dedup import ID_BYTES
-from meterstream.streams.kafka import Broker, BrokerUnavailable, log_bounds, read_some, timestamp_us
+from meterstream.streams.core import PartitionState, Policy, Step, begin, genesis_step
+from meterstream.streams.kafka import Broker, log_bounds
 
-from .errors import NotJoined
-from .reader import STALL_SECONDS, header_of
-from .restore import Topics, newest_state
+from .errors import LedgerUnavailable, NotJoined
+from .furthest import Furthest, furthest_state, reached_from
+from .ledger import Counted, Ledger
+from .recount import kept_ids, recount, trust_ids_since
+from .restore import ADVICE, Topics, check_events, without_advice
 
 log = logging.getLogger("meterstream.restore")
-
-Ledger = Callable[[UUID, int], int | None]
-"""Tells up to which offset ClickHouse has counted: (events topic id, partition) to position."""
-
-BATCH_EVENTS: Final = 5_000
-NO_IDS: Final = Ids.from_bytes(b"")
 
 
 @dataclass(frozen=True, slots=True)
 class NewGeneration:
-    """A genesis record, and the journal offset it must get."""
+    """A genesis record, the state it begins, and the journal offset that it must get."""
 
     step: Step
+    state: PartitionState
+    """As it is once the record stands at `next_offset`, and only then."""
     next_offset: int
     positions_from: str
     """Where the start position comes from, in words."""
-    further_ids: Ids | None = None
-    """Ids to recognise that do not fit the record: they belong into its snapshot."""
+    lost: tuple[str, ...]
+    """What the new generation does without, in words."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Start:
+    state: PartitionState
+    """What is carried over, brought to the start position."""
     events_from: int
     source: str
-    ids: Ids
+    generation: int
+    """The highest generation that is known to have been used."""
+    is_followed: bool
+    """Whether the state comes from snapshot or journal, and not from counting events again."""
+    lost: list[str] = field(default_factory=list)
 
 
-def first_generation(broker: Broker, topics: Topics, policy: Policy, partition: int) -> Step:
-    """Return the genesis record of a journal that never held anything: from the logs' starts."""
+def first_generation(
+    broker: Broker, topics: Topics, policy: Policy, ledger: Ledger | None, partition: int
+) -> Step:
+    """Return the genesis record of a journal that never held anything: from the logs' starts.
+
+    Raises NotJoined if ClickHouse has counted events of this topic: then a journal was lost. Where
+    ClickHouse cannot be asked that is logged, for a first start must not depend on it.
+    """
+    try:
+        counted = ledger(topics.events_id, partition) if ledger is not None else None
+    except LedgerUnavailable as unavailable:
+        counted = None
+        log.warning(
+            "partition %d begins generation 1; whether events of this topic were counted before, by"
+            " a journal that is lost, could not be checked: %s",
+            partition,
+            unavailable,
+        )
+    if counted is not None:
+        raise NotJoined(
+            f"{topics.journal}-{partition} and {topics.snapshots}-{partition} are empty, but"
+            f" ClickHouse has counted {topics.events}-{partition} up to offset"
+            f" {counted.events_position}: the journal was lost or made again, and a first"
+            f" generation would count those events twice. {ADVICE}"
+        )
     consumer = broker.consumer()
     try:
         return genesis_step(
@@ -67,6 +78,8 @@ def first_generation(broker: Broker, topics: Topics, policy: Policy, partition: 
             generation=1,
             events_topic_id=topics.events_id,
             journal_topic_id=topics.journal_id,
+            control_topic_id=topics.control_id,
+            catalog_topic_id=topics.catalog_id,
             events_from=log_bounds(consumer, topics.events, partition)[0],
             control_from=log_bounds(consumer, topics.control, partition)[0],
             catalog_from=log_bounds(consumer, topics.catalog, 0)[0],
@@ -85,44 +98,56 @@ def new_generation(
 ) -> NewGeneration:
     """Return the genesis record of the next generation.
 
-    It starts where the newest snapshot stands, else where the ledger in ClickHouse ends. Raises
-    NotJoined if neither is known: to start at the beginning would count events twice.
+    It starts where the last record stands that can be followed from a snapshot or the journal's
+    beginning. Where the chain breaks off before the journal's end, ClickHouse may have more, and
+    it starts behind that. Raises NotJoined if neither is known, for to start at the beginning would
+    count events twice, and LedgerUnavailable if ClickHouse is needed and cannot tell.
     """
     consumer = broker.consumer()
     try:
-        state, _ = newest_state(consumer, topics, policy, partition)
-        start, end = log_bounds(consumer, topics.journal, partition)
-        generation, prev = _last_of_journal(consumer, topics, partition, start, end)
-        if state is not None:
-            generation = max(generation, state.generation)
-        begins = _start(consumer, topics, policy, partition, state, ledger)
-        control_start, _ = log_bounds(consumer, topics.control, partition)
-        catalog_start, _ = log_bounds(consumer, topics.catalog, 0)
+        furthest = furthest_state(consumer, topics, policy, partition)
+        start = _start(consumer, topics, policy, partition, furthest, ledger)
+        state, lost = start.state, start.lost
+        control_from, catalog_from = state.control_position, state.catalog_position
+        control = state.entries.control
+        if not start.is_followed or state.control_topic_id != topics.control_id:
+            control_from, _ = log_bounds(consumer, topics.control, partition)
+            if control:
+                lost.append(f"{len(control)} entries of a control topic that was made again")
+            control = ()
+        if not start.is_followed or state.catalog_topic_id != topics.catalog_id:
+            # What is read again replaces what is kept of it, by its key.
+            catalog_from, _ = log_bounds(consumer, topics.catalog, 0)
+        ids = kept_ids(state)
         carried: dict[str, Any] = {
-            "positions_from": begins.source,
-            "ids": len(begins.ids),
-            "open_cells_closed": state.live_cells if state is not None else None,
-            "lost": [] if state is not None else ["sessions", "balances", "limit states"],
+            "positions_from": start.source,
+            "ids": len(ids),
+            "sessions": len(state.sessions),
+            "open_cells_closed": state.live_cells,
+            "lost": lost,
         }
-        fits = len(begins.ids) * ID_BYTES <= max_bytes // 2
         step = genesis_step(
             grace_seconds=policy.grace_seconds,
-            generation=generation + 1,
+            generation=start.generation + 1,
             events_topic_id=topics.events_id,
             journal_topic_id=topics.journal_id,
-            events_from=begins.events_from,
-            # Without a state the entries are read again from the start of their topics.
-            control_from=state.control_position if state is not None else control_start,
-            catalog_from=state.catalog_position if state is not None else catalog_start,
-            clock_us=state.clock_us if state is not None else 0,
-            prev=prev,
-            ids=begins.ids if fits else None,
-            ids_since_us=state.ids_since_us if state is not None else None,
-            catalog=tuple(state.entries.catalog.values()) if state is not None else (),
-            control=tuple(state.entries.control) if state is not None else (),
+            control_topic_id=topics.control_id,
+            catalog_topic_id=topics.catalog_id,
+            events_from=start.events_from,
+            control_from=control_from,
+            catalog_from=catalog_from,
+            clock_us=state.clock_us,
+            prev=furthest.end - 1 if furthest.end else NONE,
+            ids=ids,
+            ids_since_us=state.ids_since_us,
+            sessions=tuple(state.sessions.values()),
+            catalog=tuple(state.entries.catalog.values()),
+            control=control,
             carried=carried,
+            max_bytes=max_bytes // 2,
         )
-        return NewGeneration(step, end, begins.source, None if fits else begins.ids)
+        begun = begin(policy, partition, furthest.end, 0, step)
+        return NewGeneration(step, begun, furthest.end, start.source, tuple(lost))
     finally:
         consumer.close()
 
@@ -132,133 +157,82 @@ def _start(
     topics: Topics,
     policy: Policy,
     partition: int,
-    state: PartitionState | None,
+    furthest: Furthest,
     ledger: Ledger | None,
 ) -> _Start:
-    """Decide where the new generation reads on, and which ids it must recognise."""
+    """Decide where the new generation reads on, and bring what it carries over to there."""
+    name = f"{topics.events}-{partition}"
     first, end = log_bounds(consumer, topics.events, partition)
-    ids = _kept_ids(state) if state is not None else NO_IDS
-    if state is not None and state.events_topic_id != topics.events_id:
-        return _Start(first, "the start of an events topic that was made again", ids)
-    if state is not None:
-        if state.events_position > end:
-            return _Start(end, f"the end of {topics.events}-{partition}, which was cut", ids)
-        return _Start(state.events_position, "the newest snapshot", ids)
-    position = ledger(topics.events_id, partition) if ledger is not None else None
-    if position is None:
+    state, reached = furthest.state, furthest.reached
+    is_same_topic = state is not None and state.events_topic_id == topics.events_id
+    lost: list[str] = []
+    # By generation first: a new one may have started further back, on a log that was cut.
+    known: list[tuple[int, int, str]] = []
+    if is_same_topic and reached is not None:
+        known.append((reached.generation, reached.events_position, "the journal"))
+    counted: Counted | None = None
+    if not is_same_topic or furthest.broke_off is not None:
+        counted = ledger(topics.events_id, partition) if ledger is not None else None
+        if counted is not None:
+            link = reached_from(consumer, topics, partition, counted, furthest.end)
+            known.append((link.generation, link.events_position, "the ledger in ClickHouse"))
+    if furthest.broke_off is not None and state is not None:
+        lost.append(f"records after journal offset {state.link.prev}: {furthest.broke_off}")
+        if ledger is None:
+            lost.append("what those records counted may be counted twice: ClickHouse was not asked")
+    if state is not None and not is_same_topic:
+        known = known or [(0, first, "the start of an events topic that was made again")]
+    if not known:
         raise NotJoined(
-            f"{topics.events}-{partition}: neither a snapshot nor a ledger says up to where events"
-            " were counted, and a new generation could count them twice. Bring back the topic"
+            f"{name}: neither a snapshot nor a ledger says up to where events were counted, and a"
+            " new generation could count them twice. Bring back the topic"
             f" {topics.snapshots}, or let the meter reach ClickHouse, which has the ledger"
         )
-    position = min(position, end)
-    ids = _ids_before(consumer, topics, policy, partition, first, position)
-    return _Start(position, "the ledger in ClickHouse", ids)
-
-
-def _ids_before(
-    consumer: Consumer,
-    topics: Topics,
-    policy: Policy,
-    partition: int,
-    first: int,
-    position: int,
-) -> Ids:
-    """Return the ids of the horizon of events before `position`, by counting them once more."""
-    scratch = begin(
-        policy,
-        partition,
-        0,
-        0,
-        genesis_step(
-            grace_seconds=policy.grace_seconds,
-            generation=1,
-            events_topic_id=topics.events_id,
-            journal_topic_id=topics.journal_id,
-            events_from=first,
-        ),
-    )
-    last_us = 0
-    for batch in _batches(consumer, topics.events, partition, first, position):
-        last_us = max(last_us, *batch.log_times_us, last_us)
-        step = compute_step(scratch, batch, now_us=last_us)
-        apply_step(scratch, step, scratch.link.next_offset, last_us)
-    return _kept_ids(scratch)
-
-
-def _kept_ids(state: PartitionState) -> Ids:
-    """Return all ids that a state would recognise."""
-    runs = [run.ids() for run in state.dedup.runs()]
-    if not runs:
-        return NO_IDS
-    return Ids.of(
-        np.concatenate([ids.hi for ids in runs]),
-        np.concatenate([ids.lo for ids in runs]),
-        np.concatenate([ids.content for ids in runs]),
-        np.concatenate([ids.hour for ids in runs]),
-    )
-
-
-def _batches(
-    consumer: Consumer, topic: str, partition: int, first: int, end: int
-) -> Iterator[EventBatch]:
-    start = first
-    held: list[tuple[int, Any]] = []
-    for offset, message in _messages(consumer, topic, partition, first, end):
-        held.append((offset, message))
-        if len(held) >= BATCH_EVENTS:
-            yield _batch(start, offset + 1, held)
-            start, held = offset + 1, []
-    if held:
-        yield _batch(start, end, held)
-
-
-def _batch(start: int, end: int, messages: list[tuple[int, Any]]) -> EventBatch:
-    return EventBatch(
-        start,
-        end,
-        [offset for offset, _ in messages],
-        [timestamp_us(message) for _, message in messages],
-        [message.value() for _, message in messages],
-    )
-
-
-def _last_of_journal(
-    consumer: Consumer, topics: Topics, partition: int, start: int, end: int
-) -> tuple[int, int]:
-    """Return the highest generation the journal names, and the offset of its last record.
-
-    The chain may be broken, so every header counts, the void ones too: the number of a generation
-    that was used is never used again.
-    """
-    generation, last = 0, NONE
-    for offset, message in _messages(consumer, topics.journal, partition, start, end):
+    _, position, source = max(known)
+    if state is not None and is_same_topic:
         try:
-            generation, last = max(generation, header_of(message).generation), offset
-        except MalformedRecord as malformed:
-            log.warning("partition %d: %s", partition, malformed)
-    return generation, last
+            check_events(consumer, topics, state)
+        except NotJoined as apart:
+            lost.append(f"events in the place of counted ones: {without_advice(apart)}")
+    if position > end:
+        position, source = end, f"the end of {name}, which was cut"
+    if state is None:
+        lost += ["sessions", "balances", "limit states"]
+    generations = [furthest.generation, counted.generation if counted is not None else 0]
+    if state is None or not is_same_topic:
+        scratch = _scratch(topics, policy, partition, first, state)
+        if state is None and first > 0:
+            trust_ids_since(consumer, topics.events, scratch, first)
+    else:
+        scratch = state
+    unread = recount(consumer, topics.events, scratch, position)
+    if unread:
+        lost.append(
+            f"identities and sessions of {unread} events that were counted and that {name} no"
+            " longer holds: events from their time are too late"
+        )
+    return _Start(scratch, position, source, max(generations), state is not None, lost)
 
 
-def _messages(
-    consumer: Consumer, topic: str, partition: int, start: int, end: int
-) -> Iterator[tuple[int, Any]]:
-    if start >= end:
-        return
-    consumer.assign([TopicPartition(topic, partition, start)])
-    position, heard = start, time.monotonic()
-    try:
-        while position < end:
-            for message in read_some(consumer, 500, 0.5):
-                offset, error = message.offset() or 0, message.error()
-                if error is None:
-                    heard = time.monotonic()
-                    position = offset + 1
-                    if offset < end:
-                        yield offset, message
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    position = max(position, offset)
-            if time.monotonic() - heard > STALL_SECONDS:
-                raise BrokerUnavailable(f"{topic}-{partition} gave no record for a while")
-    finally:
-        consumer.unassign()
+def _scratch(
+    topics: Topics, policy: Policy, partition: int, first: int, like: PartitionState | None
+) -> PartitionState:
+    """Return a state at the start of the events topic that knows what `like` does."""
+    step = genesis_step(
+        grace_seconds=policy.grace_seconds,
+        generation=1,
+        events_topic_id=topics.events_id,
+        journal_topic_id=topics.journal_id,
+        control_topic_id=topics.control_id if like is None else like.control_topic_id,
+        catalog_topic_id=topics.catalog_id if like is None else like.catalog_topic_id,
+        events_from=first,
+        control_from=0 if like is None else like.control_position,
+        catalog_from=0 if like is None else like.catalog_position,
+        clock_us=0 if like is None else like.clock_us,
+        ids=None if like is None else kept_ids(like),
+        ids_since_us=None if like is None else like.ids_since_us,
+        sessions=() if like is None else tuple(like.sessions.values()),
+        catalog=() if like is None else tuple(like.entries.catalog.values()),
+        control=() if like is None else like.entries.control,
+    )
+    return begin(policy, partition, 0, 0, step)

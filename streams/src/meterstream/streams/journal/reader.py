@@ -101,3 +101,31 @@ def read_chain(
                 )
     finally:
         consumer.unassign()
+
+
+def read_log(
+    consumer: Consumer, topic: str, partition: int, start: int, end: int
+) -> Iterator[tuple[int, Message]]:
+    """Yield the records of a log from offset `start` up to, not including, `end`.
+
+    Raises BrokerUnavailable if nothing comes for a while.
+    """
+    if start >= end:
+        return
+    consumer.assign([TopicPartition(topic, partition, start)])
+    position, heard = start, time.monotonic()
+    try:
+        while position < end:
+            for message in read_some(consumer, 500, 0.5):
+                offset, error = message.offset() or 0, message.error()
+                if error is None:
+                    position = offset + 1
+                    if offset < end:
+                        yield offset, message
+                    heard = time.monotonic()
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    position = max(position, offset)
+            if time.monotonic() - heard > STALL_SECONDS:
+                raise BrokerUnavailable(f"{topic}-{partition} gave no record for a while")
+    finally:
+        consumer.unassign()

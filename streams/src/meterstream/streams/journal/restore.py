@@ -5,7 +5,7 @@ Everything here blocks and runs in a thread of its own; nobody else touches the 
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
@@ -19,6 +19,7 @@ from meterstream.streams.core import (
     PartitionState,
     Policy,
     SnapshotDamaged,
+    SnapshotNeeded,
     apply_record,
     load_snapshot,
 )
@@ -38,7 +39,7 @@ ADVICE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """The topics a partition's state is made of, by full name, and the ids of two of them."""
+    """The topics a partition's state is made of: their full names, and the ids of four of them."""
 
     events: str
     control: str
@@ -47,6 +48,8 @@ class Topics:
     snapshots: str
     events_id: UUID
     journal_id: UUID
+    control_id: UUID
+    catalog_id: UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +110,14 @@ def restore(
                 )
                 records += 1
                 size += record.size
-        except (ChainBroken, MalformedRecord) as broken:
+        except (ChainBroken, MalformedRecord, SnapshotNeeded) as broken:
             raise NotJoined(f"{topics.journal}-{partition}: {broken}. {ADVICE}") from broken
         if state is None:
             raise NotJoined(
                 f"{topics.journal}-{partition} has lost its records (start {start}, end {end}) and"
                 f" no snapshot is left. {ADVICE}"
             )
+        check_entries(topics, state)
         check_events(consumer, topics, state)
         return Restored(
             state,
@@ -137,11 +141,25 @@ def newest_state(
 ) -> tuple[PartitionState | None, Catalogue]:
     """Return the state of the newest snapshot that is whole, and what the snapshots topic holds."""
     catalogue, offsets = read_catalogue(consumer, topics.snapshots, partition, unwanted)
+    states = whole_states(consumer, topics, policy, partition, catalogue, offsets, unwanted)
+    return next(states, None), catalogue
+
+
+def whole_states(
+    consumer: Consumer,
+    topics: Topics,
+    policy: Policy,
+    partition: int,
+    catalogue: Catalogue,
+    offsets: Mapping[bytes, int],
+    unwanted: Callable[[], bool] = lambda: False,
+) -> Iterator[PartitionState]:
+    """Yield the states of the snapshots that are whole, newest first."""
     for snapshot in read_complete(
         consumer, topics.snapshots, partition, catalogue, offsets, unwanted
     ):
         try:
-            return load_snapshot(policy, snapshot.manifest, snapshot.segments), catalogue
+            yield load_snapshot(policy, snapshot.manifest, snapshot.segments)
         except SnapshotDamaged as damage:
             log.warning(
                 "partition %d: the snapshot at journal offset %d is passed over: %s",
@@ -149,7 +167,11 @@ def newest_state(
                 snapshot.journal_offset,
                 damage,
             )
-    return None, catalogue
+
+
+def without_advice(apart: NotJoined) -> str:
+    """Return the reason alone, for where the advice is being followed."""
+    return str(apart).removesuffix(f". {ADVICE}")
 
 
 def check_journal(
@@ -187,6 +209,20 @@ def check_journal(
             f"{name} was rewritten: the record at offset {link.prev} is not the one that the"
             f" snapshot was taken after (an unclean leader election does that). {ADVICE}"
         )
+
+
+def check_entries(topics: Topics, state: PartitionState) -> None:
+    """Raise NotJoined if the control or catalog topic is not the one that was read."""
+    for name, found, read in (
+        (topics.control, topics.control_id, state.control_topic_id),
+        (topics.catalog, topics.catalog_id, state.catalog_topic_id),
+    ):
+        if found != read:
+            raise NotJoined(
+                f"{name} was made again: its id is {found}, partition {state.partition} has read"
+                f" {read}. Usage already written stays as it is. To read the topic from its start"
+                " with a new generation: `meterstream meter --new-generation`"
+            )
 
 
 def check_events(consumer: Consumer, topics: Topics, state: PartitionState) -> None:
