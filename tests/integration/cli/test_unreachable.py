@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from tests.support.command import run_command
 
+from meterstream.sinks.client import connect
+from meterstream.sinks.errors import ClickHouseTooOld
+
 
 class _OldServer(BaseHTTPRequestHandler):
     """Answers as ClickHouse 18.16 of Debian does to what a client asks first."""
@@ -70,6 +73,8 @@ def test_an_old_clickhouse(old_clickhouse: str, tmp_path: Path) -> None:
     line = _one_line(ran.stderr)
     assert "ClickHouse 18.16.1 is too old" in line
     assert "or newer" in line
+    with pytest.raises(ClickHouseTooOld, match=r"ClickHouse 18\.16\.1 is too old"):
+        connect(old_clickhouse)
 
 
 def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
@@ -83,16 +88,17 @@ def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
 
 
 def test_a_port_in_use(tmp_path: Path) -> None:
-    """A port that somebody listens on is named, and nothing is left running."""
+    """A port that somebody listens on is named with its option, before anything is started."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        ran = run_command(
-            "stack", "--data", "data", "--kafka-port", str(port), env={}, cwd=tmp_path
-        )
-    assert ran.exit_code == 3
-    assert f"port {port} on 127.0.0.1 is in use" in _one_line(ran.stderr)
+        for option in ("--kafka-port", "--clickhouse-port"):
+            ran = run_command("stack", "--data", "d", option, str(port), env={}, cwd=tmp_path)
+            assert ran.exit_code == 3
+            (line,) = ran.stderr.splitlines()
+            assert f"port {port} on 127.0.0.1 is in use" in line
+            assert f"leave {option} out" in line
 
 
 def test_no_java(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import clickhouse_connect
+import urllib3
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
 
@@ -70,30 +71,53 @@ def connect(
     The client may be used by one thread at a time. `cluster` makes reads see the client's own
     writes on every replica. Raises ClickHouseTooOld; the driver's errors if nobody answers.
     """
-    client = clickhouse_connect.get_client(
-        dsn=url,
-        username=user,
-        password=password,
-        database=database or "__default__",
-        connect_timeout=10,
-        send_receive_timeout=timeout_s,
-        autogenerate_session_id=False,
-        client_name="meterstream-sink",
-        settings=dict(CLUSTER_SETTINGS) if cluster else None,
-    )
+    try:
+        client = clickhouse_connect.get_client(
+            dsn=url,
+            username=user,
+            password=password,
+            database=database or "__default__",
+            connect_timeout=10,
+            send_receive_timeout=timeout_s,
+            autogenerate_session_id=False,
+            client_name="meterstream-sink",
+            settings=dict(CLUSTER_SETTINGS) if cluster else None,
+        )
+    except ClickHouseError:
+        # A server may be too old even to say so in a way that the driver reads.
+        if version := _plain_version(url, user, password):
+            _refuse_old(version)
+        raise
     require_version(client)
     return client
 
 
 def require_version(client: Client) -> None:
     """Raise ClickHouseTooOld if the server is older than the oldest tested release."""
-    found = tuple(int(number) for number in re.findall(r"\d+", str(client.server_version))[:2])
+    _refuse_old(str(client.server_version))
+
+
+def _refuse_old(version: str) -> None:
+    found = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
     if found < OLDEST_TESTED:
         oldest = ".".join(str(number) for number in OLDEST_TESTED)
         raise ClickHouseTooOld(
-            f"ClickHouse {client.server_version} is too old: Meterstream needs {oldest} or newer."
+            f"ClickHouse {version} is too old: Meterstream needs {oldest} or newer."
             " Upgrade the server, or use the embedded engine (meterstream stack)"
         )
+
+
+def _plain_version(url: str, user: str, password: str) -> str | None:
+    """Return what the server says its version is, asked without the driver; None without one."""
+    headers = {"X-ClickHouse-User": user, "X-ClickHouse-Key": password}
+    try:
+        answer = urllib3.request(
+            "POST", url, body=b"SELECT version()", headers=headers, timeout=10, retries=False
+        )
+    except urllib3.exceptions.HTTPError:
+        return None
+    text = answer.data.decode("utf-8", "replace").strip()
+    return text if re.fullmatch(r"\d+(\.\d+)+", text) else None
 
 
 def error_code(error: ClickHouseError) -> int | None:

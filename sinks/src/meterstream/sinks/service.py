@@ -13,6 +13,7 @@ from meterstream.schemas import topics
 from .catalog import CatalogFeed
 from .cells import CellsTarget
 from .client import connect
+from .errors import SinkError
 from .event_ranges import EventRanges
 from .history import HistoryTarget
 from .journal_feed import FlushPolicy, JournalFeed, JournalSource, Target
@@ -91,7 +92,9 @@ class Service:
         except Exception as error:
             self.failures[feed] = str(error) or type(error).__name__
             self.metrics.stopped_feeds.labels(feed).set(1)
-            log.exception("the %s feed has stopped", feed)
+            # Errors of our own say all there is to say; others need the place they come from.
+            told = isinstance(error, SinkError)
+            log.error("the %s feed has stopped: %s", feed, error, exc_info=not told)
         finally:
             self._running.discard(feed)
 

@@ -36,7 +36,16 @@ class Addresses:
 def choose_addresses(
     data: Path, kafka_port: int | None = None, clickhouse_port: int | None = None
 ) -> Addresses:
-    """Take the ports that are given, else those of the last start if free, else free ones."""
+    """Take the ports that are given, else those of the last start if free, else free ones.
+
+    Raises Unreachable where somebody listens on a port that was given.
+    """
+    for option, port in (("--kafka-port", kafka_port), ("--clickhouse-port", clickhouse_port)):
+        if port is not None and not can_bind(port):
+            raise Unreachable(
+                f"port {port} on {LOOPBACK} is in use: stop what listens there, give another "
+                f"{option}, or leave {option} out and a free port is chosen"
+            )
     kept = _kept(data)
     free = free_ports(2)
     clickhouse = kept.get("clickhouse", {})
