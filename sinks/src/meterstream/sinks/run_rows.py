@@ -2,18 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from operator import attrgetter
+from typing import Any, Final
 
+import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from meterstream.schemas import rows
+from meterstream.schemas.run import RUN_COMPLETED, RUN_STARTED
 from meterstream.schemas.times import parse_rfc3339, to_us
 from meterstream.schemas.verdicts import Verdict
 
 from .batch import identity_columns
 from .record import Decoded, charges_with_keys
-from .run_events import RUN_TYPES, Event
+from .run_events import RUN_TYPES, Event, EventData
 from .windows import DAY_S, SECOND_US
 
 _TEXT: Final = (
@@ -88,44 +92,58 @@ def make_history(decoded: Decoded, events: Mapping[int, Event]) -> History:
 
 
 def _run_table(runs: Sequence[tuple[int, Event]], charges: pa.Table | None) -> pa.Table:
-    data = [event.data for _, event in runs]
+    events = [event for _, event in runs]
+    told = _columns(EventData.__struct_fields__, [event.data for event in events])
+    envelope = _columns(Event.__struct_fields__, events)
     offsets = np.array([offset for offset, _ in runs], np.int64)
-    is_completed = np.array([event.type == _COMPLETED for _, event in runs])
-    times_us = _times_us([event.time for _, event in runs])
-    started_us = _times_us(
-        [one.started_at or event.time for one, (_, event) in zip(data, runs, strict=True)]
+    times_us = _times_us(envelope["time"])
+    started_us = _times_us(_filled(told["started_at"], envelope["time"]))
+    ended_us = times_us
+    if any(told["ended_at"]):
+        ended_us = _times_us(_filled(told["ended_at"], envelope["time"]))
+    latency_us = pc.coalesce(
+        pa.array(told["latency_us"], pa.int64()), pa.array(ended_us - started_us)
     )
-    ended_us = np.where(
-        [one.ended_at is None for one in data],
-        times_us,
-        _times_us([one.ended_at or event.time for one, (_, event) in zip(data, runs, strict=True)]),
-    )
-    latency_us = [
-        one.latency_us if one.latency_us is not None else int(ended - started)
-        for one, started, ended in zip(data, started_us, ended_us, strict=True)
-    ]
-    is_open = ~is_completed
+    is_completed = pc.equal(pa.array(envelope["type"], pa.string()), RUN_COMPLETED)
     columns: dict[str, pa.Array] = {
         "event_offset": pa.array(offsets),
         "event_time": pa.array(times_us).cast(_TIME),
-        "event_type": pa.array([RUN_TYPES[event.type] for _, event in runs]),
+        "event_type": pc.if_else(is_completed, *(pa.scalar(name) for name in _SHORT_TYPES)),
         "event_missing": pa.array(np.zeros(len(runs), np.uint8)),
-        "source": pa.array([event.source for _, event in runs]),
-        "event_id": pa.array([event.id for _, event in runs]),
-        "team_id": pa.array([one.team_id for one in data]),
+        "source": pa.array(envelope["source"], pa.string()),
+        "event_id": pa.array(envelope["id"], pa.string()),
+        "team_id": pa.array(told["team_id"], pa.string()),
         "started_at": pa.array(started_us).cast(_TIME),
-        "ended_at": pa.array(ended_us, mask=is_open).cast(_TIME),
-        "latency_us": pa.array(np.array(latency_us, np.int64), mask=is_open),
-        "first_token_us": pa.array([one.time_to_first_token_us for one in data], pa.int64()),
-        "tags": pa.array([list((one.tags or {}).items()) for one in data], _TAGS),
-        "quantities": pa.array([list((one.quantities or {}).items()) for one in data], _QUANTITIES),
+        "ended_at": pc.if_else(is_completed, pa.array(ended_us).cast(_TIME), None),
+        "latency_us": pc.if_else(is_completed, latency_us, None),
+        "first_token_us": pa.array(told["time_to_first_token_us"], pa.int64()),
+        "tags": _maps(told["tags"], _TAGS),
+        "quantities": _maps(told["quantities"], _QUANTITIES),
     }
     for name in _TEXT:
-        columns[name] = pa.array([getattr(one, name) or "" for one in data], pa.string())
+        columns[name] = pc.fill_null(pa.array(told[name], pa.string()), "")
     for name in _COUNTS:
-        columns[name] = pa.array([getattr(one, name) or 0 for one in data], pa.int64())
+        columns[name] = pc.fill_null(pa.array(told[name], pa.int64()), 0)
     columns |= _charge_columns(offsets, charges)
     return pa.table(columns).select(_SCHEMA.names).cast(_SCHEMA)
+
+
+def _columns(names: Sequence[str], structs: Sequence[msgspec.Struct]) -> dict[str, list[Any]]:
+    """Return the fields of structs of one type, column by column."""
+    return {name: list(map(attrgetter(name), structs)) for name in names}
+
+
+def _filled(texts: Sequence[str | None], others: Sequence[str]) -> list[str]:
+    return [text or other for text, other in zip(texts, others, strict=True)]
+
+
+def _maps(values: Sequence[dict[str, Any] | None], kind: pa.DataType) -> pa.Array:
+    """Return maps; what is None is an empty one."""
+    if not any(values):
+        offsets = pa.array(np.zeros(len(values) + 1, np.int32))
+        none = pa.array([], kind.key_type), pa.array([], kind.item_type)
+        return pa.MapArray.from_arrays(offsets, *none)
+    return pa.array([list(value.items()) if value else [] for value in values], kind)
 
 
 def _charge_columns(offsets: np.ndarray, charges: pa.Table | None) -> dict[str, pa.Array]:
@@ -213,7 +231,7 @@ def _times_us(texts: Sequence[str]) -> np.ndarray:
     return parsed
 
 
-_COMPLETED: Final = next(name for name, short in RUN_TYPES.items() if short == "completed")
+_SHORT_TYPES: Final = (RUN_TYPES[RUN_COMPLETED], RUN_TYPES[RUN_STARTED])
 _TAGS: Final = pa.map_(pa.string(), pa.string())
 _QUANTITIES: Final = pa.map_(pa.string(), pa.int64())
 _SCHEMA: Final = pa.schema(

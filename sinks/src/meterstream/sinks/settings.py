@@ -53,7 +53,7 @@ class SinkSettings(BaseSettings):
     """What this process does, separated by commas: cells, history, catalog."""
     sink_group: str = Field("sink", min_length=1, max_length=100)
     """Consumer group of the sinks, after the topic prefix; each feed has its own below it."""
-    sink_flush_rows: int = Field(100_000, ge=1, le=5_000_000)
+    sink_flush_rows: int = Field(250_000, ge=1, le=5_000_000)
     sink_flush_bytes: int = Field(64 * 1024 * 1024, ge=1024, le=1024 * 1024 * 1024)
     sink_flush_ms: int = Field(300, ge=1, le=60_000)
     """A flush comes after so many rows, so many journal bytes, or so long, whichever is first."""
