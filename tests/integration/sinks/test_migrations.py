@@ -1,8 +1,11 @@
 """Migrations against the real engine: idempotent, locked, recorded, and explained by comments."""
 
 import json
+import re
 import threading
 from fractions import Fraction
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from clickhouse_connect.driver.client import Client
@@ -95,6 +98,34 @@ def test_odd_names_are_refused(client: Client, name: str) -> None:
         migrate(client, name)
     with pytest.raises(MigrationError, match="no name"):
         migrate(client, "fine", cluster=name or " ")
+
+
+def test_on_a_cluster_each_statement_is_valid(
+    client: Client, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a cluster to run them on, the engine at least parses the statements for one."""
+    command, query, parsed = client.command, client.query, list[str]()
+
+    def parse(sql: str, **options: Any) -> Any:
+        if sql.startswith(("CREATE", "DROP", "RENAME")):
+            parsed.append(sql)
+            return command(f"EXPLAIN AST {sql}")
+        return None if sql.startswith("INSERT") else command(sql, **options)
+
+    def no_migrations(sql: str, **options: Any) -> Any:
+        if "FROM schema_migrations" in sql:
+            return SimpleNamespace(result_rows=[])
+        if "FROM system.tables" in sql:
+            made = next(sql for sql in parsed if LOCK_TABLE in sql)
+            return SimpleNamespace(result_rows=[(re.findall(r"COMMENT '([^']*)'", made)[-1],)])
+        return query(sql, **options)
+
+    monkeypatch.setattr(client, "command", parse)
+    monkeypatch.setattr(client, "query", no_migrations)
+    done = migrate(client, database, cluster="main")
+    assert done[-1] == "views"
+    assert all("ON CLUSTER `main`" in sql for sql in parsed)
+    assert {sql.split()[0] for sql in parsed} == {"CREATE", "DROP"}
 
 
 def test_the_lock_names_its_holder(client: Client, database: str) -> None:
