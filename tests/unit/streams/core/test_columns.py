@@ -9,7 +9,10 @@ from tests.support.craft import DAY, MINUTE, NOW, SECOND, Json, encode, run, ses
 
 from meterstream.schemas.fields import MAX_DURATION_US
 from meterstream.schemas.sketch import BUCKETS, UPPER, bucket_of
+from meterstream.schemas.times import from_us
 from meterstream.streams.core.columns import (
+    YEAR_2_US,
+    YEAR_9999_US,
     RunColumns,
     cell_keys,
     holds_control_characters,
@@ -114,6 +117,25 @@ def test_contradictions_are_found(data: dict[str, Any], inconsistent: bool) -> N
     """Parts above their wholes, ends before starts or at other times, long runs: each is seen."""
     assert MAX_DURATION_US == 7 * DAY
     assert columns(completed(), completed(**data)).inconsistent.tolist() == [False, inconsistent]
+
+
+@pytest.mark.parametrize(
+    ("last_us", "first_us", "inconsistent"),
+    [
+        (YEAR_2_US - 1, YEAR_2_US, [True, True, False]),
+        (YEAR_9999_US - 1, YEAR_9999_US, [False, True, True]),
+    ],
+)
+def test_times_at_the_calendars_ends_are_shown_to_the_models(
+    last_us: int, first_us: int, inconsistent: list[bool]
+) -> None:
+    """A start or an end in the first or the last year is seen, to the microsecond."""
+    spans = [(last_us, last_us), (last_us, first_us), (first_us, first_us)]
+    runs = [completed(started_us=NOW, ended_at=text_of(NOW)) for _ in spans]
+    for one, (started_us, ended_us) in zip(runs, spans, strict=True):
+        one.data.started_at, one.data.ended_at = from_us(started_us), from_us(ended_us)
+    ended = np.array([ended_us for _, ended_us in spans], np.int64)
+    assert run_columns(runs, ended).inconsistent.tolist() == inconsistent
 
 
 @pytest.mark.parametrize(

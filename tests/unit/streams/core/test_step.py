@@ -6,7 +6,7 @@ from tests.support.craft import MINUTE, NOW, Partition, entries, run
 
 from meterstream.schemas.journal.header import Kind
 from meterstream.schemas.verdicts import Verdict
-from meterstream.streams.core import LastEvent, compute_step
+from meterstream.streams.core import LastEvent, compute_step, idle_step
 from meterstream.streams.core.entries import EntryReject
 from meterstream.streams.core.state import Changes
 from meterstream.streams.core.step import build_step, encode_rejects
@@ -36,6 +36,12 @@ def test_a_step_continues_the_state_it_was_built_on() -> None:
         11,
         12,
     )
+
+
+def test_an_idle_record_has_no_rows() -> None:
+    """What holds no events has neither cell rows nor log times that the clock did not follow."""
+    step = idle_step(Partition().state, NOW + 5)
+    assert (step.rows, step.skewed_log_times, step.counts, step.reasons) == (0, 0, {}, {})
 
 
 def test_a_step_is_empty_only_if_nothing_would_be_lost() -> None:
