@@ -57,7 +57,7 @@ class Mutant:
     lines: range
     """The lines of its statement (without the body, if it has one): who runs one runs it."""
     at_import: bool
-    """Whether it stands outside every function."""
+    """Whether it stands outside every function, or where `super()` binds a method to its class."""
     _source: ast.Module
     _path: _Path
     _change: _Changer
@@ -84,7 +84,7 @@ def mutants_of(source: str) -> Iterator[Mutant]:
 
 def _reached_by(tree: ast.AST, path: _Path) -> tuple[range, bool]:
     """Return the lines of a place's innermost statement, and whether they run at import."""
-    lines, at_import = range(0), True
+    lines, at_import, binds = range(0), True, False
     node = tree
     for name, index in path:
         if isinstance(node, ast.FunctionDef) and name == "body":
@@ -93,7 +93,12 @@ def _reached_by(tree: ast.AST, path: _Path) -> tuple[range, bool]:
         node = child if index is None else child[index]
         if isinstance(node, ast.stmt):
             lines = range(node.lineno, _end_of_head(node) + 1)
-    return lines, at_import
+            binds = not hasattr(node, "body") and _calls_super(node)
+    return lines, at_import or binds
+
+
+def _calls_super(statement: ast.stmt) -> bool:
+    return any(isinstance(node, ast.Name) and node.id == "super" for node in ast.walk(statement))
 
 
 def _end_of_head(statement: ast.stmt) -> int:
