@@ -99,7 +99,7 @@ def test_generated_and_broken_events(settings: dict[str, int], step_us: int) -> 
 @pytest.mark.parametrize("mean_batch", [1, 7, 2_000])
 def test_batches_of_any_size(mean_batch: int) -> None:
     """One event at a time, a few, or all at once: the core counts what the model counts."""
-    records = make_records(7, share(200), step_us=4_000_000)
+    records = make_records(7, share(120), step_us=4_000_000)
     expected, meter = count_both_ways(records, {}, seed=mean_batch, mean_batch=mean_batch)
     assert_same(expected, meter, records)
 
@@ -148,10 +148,8 @@ def test_the_fast_reader_reads_what_the_models_read() -> None:
 
 def test_all_verdicts_occur() -> None:
     """The generated events reach every verdict that an event's own bytes can get."""
-    found: set[Verdict] = set()
-    for step_us in (50_000, 2_000_000):
-        records = make_records(3, 4_000, step_us=step_us)
-        found |= set(run_model(records, Rules(4), 0, now_us=NOW_US).verdicts.values())
+    records = make_records(6, 2_500, step_us=2_000_000)
+    found = set(run_model(records, Rules(4), 0, now_us=NOW_US).verdicts.values())
     of_other_causes = {
         Verdict.UNREAD,
         Verdict.AMOUNT_TOO_LARGE,
