@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from meterstream.cli import output
-from meterstream.cli.output import draw_table, print_table
+from meterstream.cli.output import TEXT_WIDTH, draw_table, print_table
 
 COLUMNS = ("team", "runs", "input tokens", "first token p50 ms", "credits")
 ROWS = [("team-1", 1_234_567, 89_000_000_123, "1,234.5", "9,007,199,254,740,993.000001")]
@@ -33,6 +33,13 @@ def test_headings_are_broken_where_they_make_a_table_too_wide() -> None:
     for width, heading in ((200, "input tokens"), (70, "input\ntokens")):
         table = draw_table(COLUMNS, ROWS, Console(width=width))
         assert table.columns[2].header == heading
+
+
+def test_long_names_are_folded_where_they_make_a_table_too_wide() -> None:
+    """A long name takes several lines only where one line has no room."""
+    for width, most in ((300, None), (100, TEXT_WIDTH)):
+        table = draw_table(COLUMNS, [("u" * 128, *ROWS[0][1:])], Console(width=width))
+        assert [column.max_width for column in table.columns] == [most, None, None, None, None]
 
 
 def test_texts_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,8 @@ REDRAW_EVERY_S: Final = 0.2
 SHOW_AFTER_S: Final = 1.0
 LINE_EVERY_S: Final = 5.0
 LOG_WIDTH: Final = 160
+TEXT_WIDTH: Final = 40
+"""Where there is little room, longer texts are folded. Names of users may have 128 characters."""
 UNLIMITED_WIDTH: Final = 10_000
 
 
@@ -62,7 +64,7 @@ def draw_table(
     title: str | None = None,
     left: int = 1,
 ) -> Table:
-    """Return rows as a table for a console; where it would be too wide, headings are broken."""
+    """Return rows as a table for a console; where it is too wide, headings and texts are folded."""
     numeric = [
         at >= left and all(_text(row[at])[-1:].isdigit() or row[at] in {None, "-"} for row in rows)
         for at in range(len(columns))
@@ -79,7 +81,10 @@ def draw_table(
         for name, right in zip(columns, numeric, strict=True):
             heading = name.replace(" ", "\n") if broken and right else name
             justify: JustifyMethod = "right" if right else "left"
-            table.add_column(heading, justify=justify, no_wrap=right, overflow="fold")
+            most = TEXT_WIDTH if broken and not right else None
+            table.add_column(
+                heading, justify=justify, no_wrap=right, overflow="fold", max_width=most
+            )
         for row in rows:
             table.add_row(*(escape(_grouped(cell)) for cell in row))
         if _measured(table, console).maximum <= console.width:
