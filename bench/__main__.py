@@ -83,7 +83,7 @@ def main() -> int:
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}")
     parser.add_argument("--events", type=int, default=5_000_000)
     parser.add_argument("--hard-events", type=int, default=1_000_000)
-    parser.add_argument("--sink-events", type=int, default=2_000_000)
+    parser.add_argument("--sink-events", type=int, default=2_200_000)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--rate", type=int, default=2_000, help="events a second for latency")
     parser.add_argument("--seconds", type=int, default=60, help="how long latency is measured")

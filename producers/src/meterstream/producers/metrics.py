@@ -5,7 +5,8 @@ from weakref import WeakKeyDictionary
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
-from meterstream.schemas.metrics import PRODUCER, Metric
+from meterstream.schemas.metrics import PRODUCER
+from meterstream.schemas.prometheus import build
 
 Family = Counter | Gauge | Histogram
 
@@ -16,16 +17,8 @@ def _families(registry: CollectorRegistry | None) -> dict[str, Family]:
     """Return the metrics by name; all publishers of a process share those of one registry."""
     registry = REGISTRY if registry is None else registry
     if registry not in _BY_REGISTRY:
-        _BY_REGISTRY[registry] = {metric.name: _build(metric, registry) for metric in PRODUCER}
+        _BY_REGISTRY[registry] = build(PRODUCER, registry)
     return _BY_REGISTRY[registry]
-
-
-def _build(metric: Metric, registry: CollectorRegistry) -> Family:
-    name, meaning, labels = metric.full_name.removesuffix("_total"), metric.meaning, metric.labels
-    if metric.kind == "histogram":
-        return Histogram(name, meaning, labels, buckets=metric.buckets, registry=registry)
-    family = Counter if metric.kind == "counter" else Gauge
-    return family(name, meaning, labels, registry=registry)
 
 
 class PublisherMetrics:

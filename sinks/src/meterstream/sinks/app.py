@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 
 from meterstream.schemas.arrow import leave_pandas_out
+from meterstream.schemas.status import PortTaken, StatusServer
 
 from .errors import SinkError
 from .service import Service
 from .settings import PREFIX, SinkSettings, load_settings
-from .status import StatusServer
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             settings.metrics_host,
             settings.sink_metrics_port,
             service.metrics.registry,
-            service.unhealthy,
-            service.unready,
+            healthy=service.unhealthy,
+            ready=service.unready,
+            setting="METERSTREAM_SINK_METRICS_PORT",
         )
-    except SinkError as error:
+    except (SinkError, PortTaken) as error:
         sys.stderr.write(f"{error}\n")
         return 2
     for number in (signal.SIGTERM, signal.SIGINT):

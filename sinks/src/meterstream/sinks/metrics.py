@@ -1,12 +1,9 @@
 """The sink's metrics, built from the catalogue in `schemas`."""
 
-from typing import Any, Final
-
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from meterstream.schemas.metrics import SINK
-
-_KINDS: Final[dict[str, Any]] = {"counter": Counter, "gauge": Gauge}
+from meterstream.schemas.prometheus import build
 
 
 class SinkMetrics:
@@ -29,19 +26,4 @@ class SinkMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        for metric in SINK:
-            name = metric.full_name.removesuffix("_total")
-            built = (
-                Histogram(
-                    name,
-                    metric.meaning,
-                    metric.labels,
-                    registry=self.registry,
-                    buckets=metric.buckets,
-                )
-                if metric.kind == "histogram"
-                else _KINDS[metric.kind](
-                    name, metric.meaning, metric.labels, registry=self.registry
-                )
-            )
-            setattr(self, metric.name, built)
+        vars(self).update(build(SINK, self.registry))

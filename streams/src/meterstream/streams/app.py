@@ -15,6 +15,7 @@ from faust.types import TP
 
 from meterstream.schemas import topics as names
 from meterstream.schemas.arrow import leave_pandas_out
+from meterstream.schemas.status import PortTaken, StatusServer
 
 from . import logs
 from .journal import Ledger, LedgerUnavailable, NotJoined
@@ -22,7 +23,6 @@ from .kafka import Broker, BrokerUnavailable, TopicMissing
 from .meter import Meter, TopicsMisset, look_up_topics, policy_of
 from .settings import MeterSettings, SettingsInvalid, load
 from .transport import SCHEME, Batching, RecordBatch
-from .web import PortTaken, StatusServer
 
 log = logging.getLogger("meterstream.meter")
 

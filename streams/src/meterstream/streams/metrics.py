@@ -1,27 +1,11 @@
 """The metrics of the meter and the publisher, built from the catalogue in `schemas`."""
 
 import contextlib
-from collections.abc import Sequence
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from meterstream.schemas.metrics import METER, PUBLISHER, Metric
-
-
-def build(catalogue: Sequence[Metric], registry: CollectorRegistry) -> dict[str, Any]:
-    """Return a Prometheus metric for each one of the catalogue, by its short name."""
-    kinds = {"counter": Counter, "gauge": Gauge}
-    built: dict[str, Any] = {}
-    for metric in catalogue:
-        name, text = metric.full_name.removesuffix("_total"), metric.meaning
-        if metric.kind == "histogram":
-            built[metric.name] = Histogram(
-                name, text, metric.labels, registry=registry, buckets=metric.buckets
-            )
-        else:
-            built[metric.name] = kinds[metric.kind](name, text, metric.labels, registry=registry)
-    return built
+from meterstream.schemas.metrics import METER, PUBLISHER
+from meterstream.schemas.prometheus import build
 
 
 class MeterMetrics:

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from confluent_kafka import KafkaException
 
 from meterstream.schemas import topics as names
+from meterstream.schemas.status import PortTaken, StatusServer
 from meterstream.streams import logs
 from meterstream.streams.kafka import Broker, BrokerUnavailable, TopicMissing
 from meterstream.streams.settings import PublisherSettings, SettingsInvalid, load
-from meterstream.streams.web import PortTaken, StatusServer
 
 from .service import Publisher
 

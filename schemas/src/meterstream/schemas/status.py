@@ -1,14 +1,17 @@
-"""Serves /metrics, /healthz and /readyz from a thread of its own, also while the loop computes."""
+"""What each service answers over HTTP: /metrics, /healthz and /readyz, from a thread of its own.
+
+It needs prometheus-client, which schemas does not ask for: who imports this module depends on it.
+"""
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-Health = Callable[[], dict[str, Any]]
+Health = Callable[[], Mapping[str, Any]]
 """Tells what keeps a service from being healthy or ready, by name; empty: nothing does."""
 
 
@@ -38,7 +41,7 @@ class StatusServer:
                     self._answer(200, CONTENT_TYPE_LATEST, generate_latest(registry))
                 elif path in pages:
                     faults = pages[path]()
-                    body = json.dumps({"ok": not faults, "faults": faults}).encode()
+                    body = json.dumps({"ok": not faults, "faults": dict(faults)}).encode()
                     self._answer(503 if faults else 200, "application/json", body)
                 else:
                     self._answer(404, "text/plain", b"see /metrics, /healthz and /readyz\n")
@@ -65,6 +68,13 @@ class StatusServer:
         self._thread = threading.Thread(
             target=self._server.serve_forever, name="status", daemon=True
         )
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def start(self) -> None:
         """Begin to answer."""
