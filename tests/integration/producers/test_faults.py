@@ -128,7 +128,8 @@ def test_a_service_that_is_killed_loses_nothing_it_accepted(
     with Publisher(settings) as publisher:
         last = 99_999_999
         publisher.publish(run_event(last, _team(last))).wait(TIMEOUT_S)
-        assert publisher.remaining == 0
+        # What the killed ones left goes to other partitions as well, each at its own pace.
+        eventually(lambda: publisher.remaining == 0, TIMEOUT_S, "all events are acknowledged")
     accepted.append(last)
     arrived = _first_copies(own_kafka.bootstrap, topic)
     for numbers in arrived.values():
