@@ -2,7 +2,7 @@
 
 import time
 from concurrent.futures import Future
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (
@@ -26,6 +26,8 @@ from meterstream.cli.topic_faults import (
 from meterstream.schemas.topics import BY_NAME, TOPICS
 
 ANSWER_TIMEOUT_S: Final = 10
+ATTEMPT_S: Final = 1.0
+"""One attempt to reach a broker. Nothing is waited for where nobody listens."""
 VISIBLE_TIMEOUT_S: Final = 30.0
 POLL_S: Final = 0.1
 REPLICAS_WANTED: Final = 3
@@ -39,17 +41,26 @@ class TopicAdmin:
     def __init__(self, kafka: dict[str, str], prefix: str) -> None:
         self._bootstrap = kafka["bootstrap.servers"]
         self._prefix = prefix
-        self._admin = AdminClient({"log_level": 0, **kafka})
+        self._all_down = False
+        settings: dict[str, Any] = {"log_level": 0, **kafka, "error_cb": self._on_error}
+        self._admin = AdminClient(settings)
+
+    def _on_error(self, error: KafkaError) -> None:
+        self._all_down |= error.code() == KafkaError._ALL_BROKERS_DOWN
 
     def brokers(self) -> int:
         """Return how many brokers there are; Unreachable if none answers."""
-        try:
-            return len(self._admin.list_topics(timeout=ANSWER_TIMEOUT_S).brokers)
-        except KafkaException as error:
-            raise Unreachable(
-                f"no Kafka broker answers at {self._bootstrap} ({error.args[0].str()}): "
-                "start one with `meterstream stack`, or set METERSTREAM_KAFKA_BOOTSTRAP"
-            ) from error
+        deadline = time.monotonic() + ANSWER_TIMEOUT_S
+        while True:
+            try:
+                return len(self._admin.list_topics(timeout=ATTEMPT_S).brokers)
+            except KafkaException as error:
+                self._admin.poll(0)
+                if self._all_down or time.monotonic() > deadline:
+                    raise Unreachable(
+                        f"no Kafka broker answers at {self._bootstrap} ({error.args[0].str()}): "
+                        "start one with `meterstream stack`, or set METERSTREAM_KAFKA_BOOTSTRAP"
+                    ) from error
 
     def found(self) -> dict[str, Found]:
         """Return those of our topics that exist, by their short names."""
