@@ -224,6 +224,17 @@ def test_one_large_product_changes_no_other() -> None:
     assert found[1].tolist() == [0, 10**9, 10**18, 2 * 10**9]
 
 
+def test_one_high_price_changes_no_other() -> None:
+    """In a batch in which one price overflows, runs at other prices cost what they cost alone."""
+    lines = (PriceLine(input_micro_per_1k=10**12), PriceLine(input_micro_per_1k=3, model="m"))
+    book = PriceBook([card(1, 0, *lines)])
+    rows = [book.line_index(0, "agent_run", "", model, "") for model in ("", "m", "")]
+    tokens = np.array([10**9, 10**9, 1], np.int64)
+    none = np.zeros(3, np.int64)
+    found = book.components(np.array(rows), [tokens, none, none, none], [none, none])
+    assert found[1].tolist() == [10**18, 3 * 10**6, 10**9]
+
+
 def test_no_runs_cost_nothing() -> None:
     """An empty batch has six rows without columns."""
     none = np.zeros(0, np.int64)
@@ -276,4 +287,4 @@ def test_forgotten_lines_leave_no_prices_behind(monkeypatch: pytest.MonkeyPatch)
 
     assert [run_micro(model) for model in ("a", "x", "y")] == [1, 0, 0]
     book.trim()
-    assert run_micro("b") == 2
+    assert [run_micro(model) for model in ("b", "a")] == [2, 1]

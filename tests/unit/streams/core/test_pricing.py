@@ -1,16 +1,18 @@
 """Completed runs with their prices and cells."""
 
 import numpy as np
+import pytest
 from tests.support.craft import MINUTE, NOW, Json, encode, run
 
 from meterstream.schemas.catalog import PriceLine
+from meterstream.streams.core import prices
 from meterstream.streams.core.columns import run_columns, times_to_us
 from meterstream.streams.core.decode import Completed, decode_event
 from meterstream.streams.core.prices import Card, PriceBook
 from meterstream.streams.core.pricing import Priced, price_runs
 
 
-def price(*events: Json, cards: tuple[Card, ...] = ()) -> Priced:
+def price(*events: Json, cards: tuple[Card, ...] = (), book: PriceBook | None = None) -> Priced:
     """Price runs that stand at every second position of a batch."""
     runs = [decode_event(encode(event)) for event in events]
     assert all(isinstance(one, Completed) for one in runs)
@@ -18,7 +20,7 @@ def price(*events: Json, cards: tuple[Card, ...] = ()) -> Priced:
     all_times = np.zeros(2 * len(runs) + 1, np.int64)
     all_times[at] = times_to_us([one.time for one in runs])
     columns = run_columns(runs, all_times[at])  # type: ignore[arg-type]
-    return price_runs(PriceBook(cards), runs, at, columns, all_times)  # type: ignore[arg-type]
+    return price_runs(book or PriceBook(cards), runs, at, columns, all_times)  # type: ignore[arg-type]
 
 
 def card(version: int, effective_us: int, *lines: PriceLine) -> Card:
@@ -124,3 +126,12 @@ def test_the_counted_ones_are_chosen_by_their_place_in_the_batch() -> None:
     """What is said of all events of a batch is looked up for its runs."""
     priced = price(run("a"), run("b"))
     assert priced.chosen(np.array([True, False, True, True, False])).tolist() == [False, True]
+
+
+def test_what_is_remembered_of_names_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many models there have been, a book remembers few of them, and prices them all."""
+    monkeypatch.setattr(prices, "MAX_REMEMBERED_LINES", 2)
+    book = PriceBook([card(1, 0, PriceLine(run_micro=7))])
+    for i in range(10):
+        assert price(run(model=f"m-{i}"), book=book).total_micro.tolist() == [7]
+    assert len(book._lines) <= 3
