@@ -111,4 +111,8 @@ def test_addresses_stay_over_restarts(
     assert again.clickhouse_port == (before["clickhouse"]["port"] if free else 2)
     assert again.password == before["clickhouse"]["password"]
     assert again.reader_password == before["reader"]["password"]
-    assert choose_addresses(tmp_path, kafka_port=3).kafka_port == 3
+    if free:
+        assert choose_addresses(tmp_path, kafka_port=3).kafka_port == 3
+    else:
+        with pytest.raises(Unreachable, match=r"port 3 .* leave --kafka-port out"):
+            choose_addresses(tmp_path, kafka_port=3)
