@@ -201,11 +201,12 @@ def _start(
     generations = [furthest.generation, counted.generation if counted is not None else 0]
     if state is None or not is_same_topic:
         scratch = _scratch(topics, policy, partition, first, state)
-        if state is None and first > 0:
-            trust_ids_since(consumer, topics.events, scratch, first)
     else:
         scratch = state
     unread = recount(consumer, topics.events, scratch, position)
+    if state is None and first > 0:
+        # Only now: while they are decided once more, events are not too late for that.
+        trust_ids_since(consumer, topics.events, scratch, first)
     if unread:
         lost.append(
             f"identities and sessions of {unread} events that were counted and that {name} no"

@@ -14,6 +14,9 @@ STALL_SECONDS: Final = 30.0
 """How long a reader waits for the next record before it says that the broker is not there."""
 
 
+READ_RECORDS: Final = 200
+
+
 class Interrupted(Exception):
     """Reading was no longer wanted."""
 
@@ -71,44 +74,23 @@ def read_chain(
     Raises Interrupted once `unwanted` says so, BrokerUnavailable if nothing comes for a while,
     and what `take_valid` raises.
     """
-    position = start
-    if position >= end:
-        return
-    consumer.assign([TopicPartition(topic, partition, start)])
-    heard = time.monotonic()
-    try:
-        while position < end:
-            if unwanted():
-                raise Interrupted
-            for message in read_some(consumer, 200, 0.5):
-                error = message.error()
-                if error is None:
-                    heard = time.monotonic()
-                    offset = message.offset()
-                    assert offset is not None
-                    if offset >= end:
-                        return
-                    position = offset + 1
-                    record = take_valid(chain, message)
-                    if record is not None:
-                        yield record
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    position = max(position, message.offset() or 0)
-            if time.monotonic() - heard > STALL_SECONDS:
-                raise BrokerUnavailable(
-                    f"{topic}-{partition} gave no record at offset {position} for"
-                    f" {STALL_SECONDS:.0f} s"
-                )
-    finally:
-        consumer.unassign()
+    for _, message in read_log(consumer, topic, partition, start, end, unwanted):
+        record = take_valid(chain, message)
+        if record is not None:
+            yield record
 
 
 def read_log(
-    consumer: Consumer, topic: str, partition: int, start: int, end: int
+    consumer: Consumer,
+    topic: str,
+    partition: int,
+    start: int,
+    end: int,
+    unwanted: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[int, Message]]:
     """Yield the records of a log from offset `start` up to, not including, `end`.
 
-    Raises BrokerUnavailable if nothing comes for a while.
+    Raises Interrupted once `unwanted` says so, BrokerUnavailable if nothing comes for a while.
     """
     if start >= end:
         return
@@ -116,7 +98,9 @@ def read_log(
     position, heard = start, time.monotonic()
     try:
         while position < end:
-            for message in read_some(consumer, 500, 0.5):
+            if unwanted():
+                raise Interrupted
+            for message in read_some(consumer, READ_RECORDS, 0.5):
                 offset, error = message.offset() or 0, message.error()
                 if error is None:
                     position = offset + 1
@@ -126,6 +110,9 @@ def read_log(
                 elif error.code() == KafkaError._PARTITION_EOF:
                     position = max(position, offset)
             if time.monotonic() - heard > STALL_SECONDS:
-                raise BrokerUnavailable(f"{topic}-{partition} gave no record for a while")
+                raise BrokerUnavailable(
+                    f"{topic}-{partition} gave no record at offset {position} for"
+                    f" {STALL_SECONDS:.0f} s"
+                )
     finally:
         consumer.unassign()
