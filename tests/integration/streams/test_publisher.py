@@ -121,13 +121,15 @@ def test_entries_that_are_refused(kafka: str, prefix: str) -> None:
 def test_what_a_letter_says(kafka: str, prefix: str) -> None:
     """A dead letter holds the raw bytes and key, and says why, and where it stood."""
     create_topics(kafka, prefix, PARTITIONS)
-    producer = Producer({"bootstrap.servers": kafka})
+    large = {"message.max.bytes": 4_000_000, "compression.type": "zstd"}
+    producer = Producer({"bootstrap.servers": kafka, **large})
     _, wrong = run_of(1)
     sent: list[tuple[bytes | None, bytes | None, int]] = [
         (b"team-1", b"{", 0),
         (b"k", b"\xff\xfe", 1),
         (None, b"", 2),
         (b"null", None, 3),
+        (b"team-1", b" " * 3_000_000, 3),
         *((b"team-1", wrong, partition) for partition in range(PARTITIONS)),
     ]
     for key, value, partition in sent:
@@ -145,12 +147,17 @@ def test_what_a_letter_says(kafka: str, prefix: str) -> None:
         "not_utf8": 1,
         "empty": 1,
         "null_value": 1,
+        "too_large": 1,
         "wrong_partition": 3,
     }
     for headers, message in found:
         partition, offset = int(headers["partition"]), int(headers["offset"])
         assert message.partition() == partition
         key, value = [(k, v) for k, v, p in sent if p == partition][offset]
+        if headers["reason"] == "too_large":
+            assert (headers["missing"], headers["bytes"]) == ("too_large", "3000000")
+            assert (message.key(), message.value()) == (key, b"")
+            continue
         assert (message.key(), message.value()) == (key, value)
         assert headers["detail"] or headers["reason"] in ("empty", "null_value")
         if headers["reason"] == "wrong_partition":

@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 from meterstream.schemas import deadletters as headers
 from meterstream.schemas.journal import MalformedRecord, Section, unpack_sections
 from meterstream.schemas.times import format_rfc3339, from_us
+from meterstream.schemas.topics import LEAST_MESSAGE_BYTES
 from meterstream.schemas.verdicts import reason_name
 from meterstream.streams.journal.reader import STALL_SECONDS, JournalRecord
 from meterstream.streams.kafka import (
@@ -24,6 +25,9 @@ from meterstream.streams.kafka import (
 SEEK_OFFSETS: Final = 5_000
 """Records further away than this are sought; nearer ones are reached by reading on."""
 MAX_DETAIL: Final = 1_000
+MAX_KEY_BYTES: Final = 4 * 1024
+MAX_VALUE_BYTES: Final = LEAST_MESSAGE_BYTES - 32 * 1024
+"""With key and headers a letter is smaller than what every topic must take."""
 SETTLE_SECONDS: Final = 5.0
 
 
@@ -137,9 +141,15 @@ def letter_of(
             texts[headers.MISSING] = headers.NULL_VALUE
     texts |= _told_by(value)
     key = raw.key() if raw is not None else None
+    if not isinstance(key, bytes) or len(key) > MAX_KEY_BYTES:
+        key = None
+    if value is not None and len(value) > MAX_VALUE_BYTES:
+        # The topic takes LEAST_MESSAGE_BYTES, and no event may be as large as that.
+        texts |= {headers.MISSING: headers.TOO_LARGE, headers.BYTES: len(value)}
+        value = b""
     return Letter(
         reason,
-        key if isinstance(key, bytes) else None,
+        key,
         value,
         [(name, str(text).encode(errors="replace")) for name, text in texts.items()],
         raw is None,

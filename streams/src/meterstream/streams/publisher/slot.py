@@ -79,7 +79,7 @@ class Slot:
                 message_timeout_ms=TRANSACTION_MS,
                 linger_ms=5,
                 compression_type="lz4",
-                message_max_bytes=2 * 1024 * 1024,
+                batch_size=names.LEAST_MESSAGE_BYTES // 2,
             ),
             logger=silent,
         )
