@@ -370,6 +370,11 @@ class Follower:
         decided.tokens += sum(tokens for _, tokens in self._cells.values())
         return decided
 
+    def has_read(self, ends: Mapping[int, int]) -> bool:
+        """Whether the journal was read up to these offsets."""
+        read = {p: chain.link.next_offset for p, chain in self._chains.items() if chain.link}
+        return all(read.get(partition, 0) >= end for partition, end in ends.items())
+
     def close(self) -> None:
         """Close its consumer."""
         self._consumer.close()
@@ -389,12 +394,14 @@ class Follower:
 def wait_until(
     kafka: str, prefix: str, condition: Callable[[Decided], object], what: str
 ) -> Decided:
-    """Wait until `condition` holds of what the journal decided; return that."""
+    """Wait until `condition` holds of what the journal has decided by now or later; return that."""
+    bounds = partitions_of(kafka, prefix + "journal")
+    ends = {partition: end for partition, (start, end) in bounds.items() if start < end}
     follower = Follower(kafka, prefix)
 
     def reached() -> Decided | None:
         decided = follower.decided()
-        return decided if condition(decided) else None
+        return decided if follower.has_read(ends) and condition(decided) else None
 
     try:
         found = eventually(reached, WAIT_S, what)
