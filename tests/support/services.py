@@ -356,7 +356,9 @@ class Follower:
 
     def decided(self) -> Decided:
         """Read what is new; return all that was decided so far."""
-        while messages := self._consumer.consume(200, 0.3):
+        messages = None
+        while messages is None or len(messages) == 200:  # else it never ends where idle ones come
+            messages = self._consumer.consume(200, 0.3)
             for message in messages:
                 if message.error() is None:
                     self._take(message)
