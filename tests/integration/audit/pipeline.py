@@ -193,6 +193,7 @@ class Pipeline:
                     clickhouse_password=self.address.password,
                     clickhouse_database=self.database,
                     sink_flush_ms=50,
+                    sink_history_flush_ms=50,
                     sink_idle_flush_ms=50,
                     sink_feeds="cells,history",
                 )

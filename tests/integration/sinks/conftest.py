@@ -42,6 +42,7 @@ def settings(
         clickhouse_password=clickhouse.password,
         clickhouse_database=database,
         sink_flush_ms=50,
+        sink_history_flush_ms=50,
         sink_idle_flush_ms=50,
         sink_feeds="cells",
     )

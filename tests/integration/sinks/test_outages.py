@@ -51,6 +51,7 @@ def test_clickhouse_may_be_away_for_a_while(
         clickhouse_database="away",
         sink_feeds="cells",
         sink_flush_ms=50,
+        sink_history_flush_ms=50,
     )
     journal.write(writer.genesis(NOW_US), writer.step([cell(MINUTE, runs=1)]))
     service = run_sink(settings)

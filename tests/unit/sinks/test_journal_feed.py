@@ -1,6 +1,7 @@
 """The loop of a journal feed with doubles in the place of Kafka and ClickHouse."""
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -131,6 +132,20 @@ def test_a_flush_is_due_by_rows_bytes_and_time(
     made.run(reader.stop)
     assert target.flushed == flushes
     assert reader.closed
+
+
+def test_records_that_waited_for_a_flush_do_not_wait_again(feed: Make) -> None:
+    """The delay counts from the journal once all is taken, else from the first that was taken."""
+    made, reader, target = feed(delay_s=20.0)
+    now_us = time.time_ns() // 1000
+    waited, behind, recent, *later = records(5)
+    object.__setattr__(waited, "timestamp_us", now_us - 30_000_000)
+    object.__setattr__(behind, "timestamp_us", now_us - 5_000_000)
+    for record in (recent, *later):
+        object.__setattr__(record, "timestamp_us", now_us)
+    reader.script = [waited, behind, recent, *later]
+    made.run(reader.stop)
+    assert target.flushed == [[0, 1, 2], [3, 4]]
 
 
 def test_the_clock_alone_waits_longer(feed: Make) -> None:

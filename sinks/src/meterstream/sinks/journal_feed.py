@@ -17,6 +17,8 @@ from .retry import PASSING, Stopped, until_done
 from .start import Start
 
 _POLL_S: Final = 0.05
+_RECENT_S: Final = 0.2
+"""A record that is younger when it is taken has not waited for anything."""
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +57,11 @@ class JournalSource:
 
 @dataclass(frozen=True, slots=True)
 class FlushPolicy:
-    """When a flush is due: after so many rows, so many bytes of journal, or so long."""
+    """When a flush is due: after so many rows, so many bytes of journal, or so long.
+
+    The time counts from when the first record was appended to the journal if all that waits was
+    taken, else from when the first was taken: a feed that is behind stores much at a time.
+    """
 
     rows: int
     bytes: int
@@ -72,6 +78,11 @@ class _Pending:
     bytes: int = 0
     records: int = 0
     since: float = 0.0
+    """When the first record was taken, by the monotonic clock."""
+    appended: float = 0.0
+    """When it was appended to the journal, as far as that is within the delay."""
+    is_all_there: bool = False
+    """Whether the last record taken was recent: nothing waits in the journal."""
     only_clock: bool = True
     event_times_us: list[int] | None = None
 
@@ -135,8 +146,12 @@ class JournalFeed:
                 " newer meter wrote it, update the sink; else keep the topic and report it"
             ) from error
         pending = self._pending
+        # By two clocks that may differ: it shortens the delay at most, and never lengthens it.
+        age_s = time.time() - record.timestamp_us / 1e6
+        pending.is_all_there = age_s < _RECENT_S
         if not pending.records:
             pending.since = time.monotonic()
+            pending.appended = pending.since - min(max(age_s, 0.0), self._policy.delay_s)
         pending.records += 1
         pending.rows += rows
         pending.bytes += len(record.value)
@@ -154,8 +169,12 @@ class JournalFeed:
             return False
         if pending.rows >= policy.rows or pending.bytes >= policy.bytes:
             return True
-        delay_s = policy.idle_delay_s if pending.only_clock else policy.delay_s
-        return time.monotonic() - pending.since >= delay_s
+        now = time.monotonic()
+        if pending.only_clock:
+            return now - pending.since >= policy.idle_delay_s
+        # Records that waited while the flush before ran have waited enough once all are there.
+        since = pending.appended if pending.is_all_there else pending.since
+        return now - since >= policy.delay_s
 
     def _flush(self) -> None:
         began = time.monotonic()

@@ -151,7 +151,7 @@ def _journal_feed(
         name,
         JournalSource(kafka, topic, settings.group(name)),
         make_target(finder),
-        _policy(settings),
+        _policy(settings, name),
         metrics,
         (log_reader.close, *closing),
     )
@@ -167,11 +167,12 @@ def _catalog(settings: SinkSettings, client: Client, metrics: SinkMetrics) -> Ru
     )
 
 
-def _policy(settings: SinkSettings) -> FlushPolicy:
+def _policy(settings: SinkSettings, name: str) -> FlushPolicy:
+    is_history = name == HISTORY
     return FlushPolicy(
         rows=settings.sink_flush_rows,
         bytes=settings.sink_flush_bytes,
-        delay_s=settings.sink_flush_ms / 1000,
+        delay_s=(settings.sink_history_flush_ms if is_history else settings.sink_flush_ms) / 1000,
         idle_delay_s=settings.sink_idle_flush_ms / 1000,
     )
 

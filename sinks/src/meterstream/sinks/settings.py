@@ -57,6 +57,8 @@ class SinkSettings(BaseSettings):
     sink_flush_bytes: int = Field(64 * 1024 * 1024, ge=1024, le=1024 * 1024 * 1024)
     sink_flush_ms: int = Field(300, ge=1, le=60_000)
     """A flush comes after so many rows, so many journal bytes, or so long, whichever is first."""
+    sink_history_flush_ms: int = Field(1_000, ge=1, le=60_000)
+    """The same delay for single runs, which can wait while usage is stored."""
     sink_idle_flush_ms: int = Field(2_000, ge=1, le=600_000)
     """How long the clock alone may move on before its new value is stored."""
     metrics_host: str = "127.0.0.1"

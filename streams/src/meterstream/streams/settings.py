@@ -101,7 +101,7 @@ class MeterSettings(KafkaSettings):
     batch_max_events: int = Field(20_000, ge=1, le=1_000_000)
     batch_max_bytes: int = Field(16 * 1024 * 1024, ge=128 * 1024, le=1024 * 1024 * 1024)
     """At which size a batch of one partition is closed while the meter is behind."""
-    batch_linger_ms: int = Field(100, ge=0, le=10_000)
+    batch_linger_ms: int = Field(200, ge=0, le=10_000)
     """How long a small batch waits for more events when the meter is not behind."""
     fetch_max_bytes: int = Field(8 * 1024 * 1024, ge=128 * 1024, le=256 * 1024 * 1024)
     """The most that one fetch brings for one partition."""
