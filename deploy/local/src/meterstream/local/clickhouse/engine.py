@@ -108,12 +108,15 @@ class Engine:
                     connection.query(f"USE {quote_name(request.database)}")
                 values = dict(request.settings)
                 values |= {f"param_{name}": value for name, value in request.parameters.items()}
-                for name, value in values.items():
+                for name in values:
                     if request.read_only and name.startswith(_SETTINGS_WITH_SQL):
                         raise ServerError(
                             ErrorCode.READONLY, f"in read-only mode {name} cannot be set"
                         )
-                    connection.query(f"SET {_checked_name(name)} = {quote_text(value)}")
+                if values:
+                    # All at once: each statement waits for the engine's threads.
+                    assigned = [f"{_checked_name(n)} = {quote_text(v)}" for n, v in values.items()]
+                    connection.query(f"SET {', '.join(assigned)}")
                 if request.read_only:
                     # Last, since nothing can be set after it, nor this be taken back.
                     connection.query("SET readonly = 1")
