@@ -119,7 +119,7 @@ def test_problems_are_logged_once_a_kind_and_a_faulty_callback_does_no_harm(
 def test_a_full_spool_refuses_and_says_why(tmp_path: Path) -> None:
     """At the size limit publish raises with the numbers, the reason and the limit's name."""
     with absent_broker() as nowhere:
-        values: dict[str, Any] = {"spool_max_bytes": 1 << 20, "publish_timeout_ms": 50}
+        values: dict[str, Any] = {"spool_max_bytes": 1 << 20, "publish_timeout_ms": 500}
         with Publisher(make_settings(tmp_path, nowhere, **values)) as publisher:
 
             def publish_until_refused() -> None:
