@@ -1,6 +1,7 @@
 """The dead-letter queue: raw bytes as the value and key, and why and where from in the headers.
 
-One record for each dead letter, on the partition that refused it. All headers are UTF-8 text; an
+One record for each dead letter, on the partition that refused it. A key or value that the queue
+might not take is left out, and can be read at the coordinates. All headers are UTF-8 text; an
 absent header means that there is nothing to say.
 """
 
