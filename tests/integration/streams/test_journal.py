@@ -7,7 +7,14 @@ import zlib
 
 import msgspec
 import pytest
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
 from tests.support.metered import POLICY, MeteredPartition, same
 from tests.support.publishing import absent_broker
 from tests.support.services import create_topics
@@ -302,6 +309,42 @@ def test_topics_that_do_not_fit(kafka: str, prefix: str) -> None:
     for created in admin.create_topics(new).values():
         created.result(30)
     broker = Broker(settings)
-    eventually(lambda: broker.partitions(prefix + "snapshots") == 3, 30, "it is known")
+
+    def known() -> bool:
+        try:
+            return broker.partitions(prefix + "snapshots") == 3
+        except TopicMissing:
+            return False
+
+    eventually(known, 30, "the last topic is known")
     with pytest.raises(TopicsMisset, match=r"journal has 1 partitions.*snapshots has 3"):
         look_up_topics(broker, settings)
+
+
+@pytest.mark.parametrize("name", ["events", "journal"])
+def test_topics_that_their_producers_stamp(name: str, kafka: str, prefix: str) -> None:
+    """A meter does not begin where producers' clocks would close windows, and says what mends it.
+
+    Once the topic is as it must be, it begins.
+    """
+    create_topics(kafka, prefix, 1)
+    settings = MeterSettings(kafka_bootstrap=kafka, topic_prefix=prefix)
+    broker = Broker(settings)
+    _stamp(broker, prefix + name, "CreateTime")
+    with pytest.raises(TopicsMisset) as refused:
+        look_up_topics(broker, settings)
+    assert f"{prefix}{name}: message.timestamp.type is CreateTime" in str(refused.value)
+    assert "`meterstream topics --repair`" in str(refused.value)
+    _stamp(broker, prefix + name, "LogAppendTime")
+    assert look_up_topics(broker, settings)[1] == 1
+
+
+def _stamp(broker: Broker, topic: str, kind: str) -> None:
+    """Set whose clock the records of a topic carry, and wait until the broker says so."""
+    setting = "message.timestamp.type"
+    entry = ConfigEntry(setting, kind, incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+    admin = AdminClient(broker.settings.client())
+    for done in admin.incremental_alter_configs([resource]).values():
+        done.result(30)
+    eventually(lambda: broker.setting(topic, setting) == kind, 30, f"{topic} is {kind}")

@@ -13,7 +13,7 @@ from confluent_kafka import (
     TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from .settings import KafkaSettings
 
@@ -29,6 +29,10 @@ class BrokerUnavailable(Exception):
 
 class TopicMissing(Exception):
     """A topic that must be there is not. The message says how to create it."""
+
+
+class NotAllowed(Exception):
+    """Kafka does not answer this user's question."""
 
 
 class Broker:
@@ -56,6 +60,21 @@ class Broker:
     def partitions(self, topic: str) -> int:
         """Return how many partitions `topic` has."""
         return self._describe(topic)[1]
+
+    def setting(self, topic: str, name: str) -> str:
+        """Return one setting of `topic`; NotAllowed if this user may not look at them."""
+        resource = ConfigResource(ResourceType.TOPIC, topic)
+        future = self._admin.describe_configs([resource], request_timeout=TIMEOUT_SECONDS)[resource]
+        try:
+            return str(future.result()[name].value)
+        except KafkaException as failure:
+            error = failure.args[0]
+            if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                raise NotAllowed(error.str()) from None
+            raise BrokerUnavailable(
+                f"Kafka at {self.settings.kafka_bootstrap} does not tell the settings of topic"
+                f" {topic}: {error.str()}"
+            ) from None
 
     def _describe(self, topic: str) -> tuple[UUID, int]:
         future = self._admin.describe_topics(

@@ -18,7 +18,7 @@ from .entries import EntryReader
 from .journal import JournalWriter, Ledger, RecordWriter
 from .journal.genesis import first_generation
 from .journal.restore import Topics, restore
-from .kafka import Broker, TopicMissing, log_bounds
+from .kafka import Broker, NotAllowed, TopicMissing, log_bounds
 from .metrics import MeterMetrics
 from .ports import Restorer, Shared
 from .settings import MeterSettings
@@ -28,6 +28,8 @@ from .worker import PartitionWorker
 
 log = logging.getLogger("meterstream.meter")
 
+STAMPED_BY: Final = "message.timestamp.type"
+"""The topic setting that says whose clock records carry: their producer's or the broker's."""
 LOOP_SILENT_SECONDS: Final = 60.0
 """A loop that did not turn for this long is not healthy."""
 
@@ -69,6 +71,8 @@ def look_up_topics(broker: Broker, settings: MeterSettings) -> tuple[Topics, int
             f"{events} has {partitions} partitions, but {', '.join(wrong)}; they must have as many"
             " (the catalog: 1). See `meterstream topics`"
         )
+    for name in (names.EVENTS, names.JOURNAL):
+        _check_clock(broker, settings.topic(name), names.BY_NAME[name].config()[STAMPED_BY])
     found = Topics(
         events,
         settings.topic(names.CONTROL),
@@ -81,6 +85,27 @@ def look_up_topics(broker: Broker, settings: MeterSettings) -> tuple[Topics, int
         broker.topic_id(settings.topic(names.CATALOG)),
     )
     return found, partitions
+
+
+def _check_clock(broker: Broker, topic: str, wanted: str) -> None:
+    """Refuse a topic whose records carry their producers' times: they would move the clock."""
+    try:
+        found = broker.setting(topic, STAMPED_BY)
+    except NotAllowed as reason:
+        log.warning(
+            "%s: %s. So its %s cannot be checked; it must be %s (`meterstream topics --check`"
+            " with a user that may look)",
+            topic,
+            reason,
+            STAMPED_BY,
+            wanted,
+        )
+        return
+    if found != wanted:
+        raise TopicsMisset(
+            f"{topic}: {STAMPED_BY} is {found}, and must be {wanted}, for windows close by the"
+            " broker's clock: `meterstream topics --repair` sets it"
+        )
 
 
 class ConsumerSource:
