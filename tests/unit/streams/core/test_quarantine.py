@@ -97,6 +97,18 @@ def test_a_failure_that_quarantine_does_not_end_is_raised() -> None:
         compute_around_offenders(compute, fails)
 
 
+def test_a_failure_on_offsets_without_records_is_raised() -> None:
+    """Where a batch holds gaps alone there is no event to blame."""
+
+    def compute(part: EventBatch, _quarantined: Mapping[int, str]) -> Step:
+        if part.start < part.end:
+            raise KeyError("boom")
+        return Meter(lambda some: None).step
+
+    with pytest.raises(KeyError, match="boom"):
+        compute_around_offenders(compute, batch())
+
+
 @pytest.mark.parametrize("attempt", range(1, 9))
 def test_a_lack_of_memory_is_raised_whenever_it_comes(attempt: int) -> None:
     """At whichever attempt memory runs out, no event is blamed for it."""

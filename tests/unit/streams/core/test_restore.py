@@ -121,6 +121,15 @@ def test_a_genesis_begins_a_state_at_its_positions() -> None:
     assert (state.closed_us, state.ids_since_us) == (NOW - 10 * MINUTE, NOW - DAY)
 
 
+@pytest.mark.parametrize("grace_us", [0, HOUR])
+def test_a_genesis_closes_minutes_by_its_writers_grace(grace_us: int) -> None:
+    """A meter with another grace begins with the same minutes closed as its writer."""
+    step = genesis()
+    written = begin(Policy(1, grace_us=grace_us), 0, 9, NOW, step)
+    read = apply_record(Policy(1, grace_us=grace_us), 0, None, 9, NOW, step.header, step.value)
+    assert written.closed_us == read.closed_us == NOW - 10 * MINUTE
+
+
 def test_a_genesis_carries_over_what_it_names() -> None:
     """Ids, sessions and entries of the generation before are known in the new one."""
     old = Partition()

@@ -84,7 +84,8 @@ class PartitionState:
     entries: Entries = field(default_factory=Entries)
     closed_us: int = field(init=False)
     """Cells of minutes that ended here or before have left memory. Never goes back, so that a
-    meter that is started with a longer grace opens none of them again."""
+    meter that is started with a longer grace opens none of them again. Set by who makes a state:
+    by the grace of its genesis, or as its snapshot has it."""
     ids_since_us: int = field(init=False)
     """Identities of events from here on are all kept. Never goes back, so that a meter that is
     started with a longer horizon takes no event whose identity is forgotten."""
@@ -93,7 +94,6 @@ class PartitionState:
         """Begin without cells and identities."""
         self.dedup = Dedup(self.policy.horizon_us)
         self.partition_of_team = PartitionOf(self.policy.partitions)
-        self.closed_us = self.clock_us - self.policy.grace_us
         self.ids_since_us = self.clock_us - self.policy.horizon_us
 
     @property
