@@ -1,5 +1,7 @@
 """What a partition knows between two flushes, and in which order a flush goes."""
 
+from collections.abc import Iterable
+
 import pyarrow as pa
 import pytest
 from tests.support.journal import DAY_US, GRACE_US, MINUTE_US, TODAY_US, Writer, cell, decoded
@@ -20,11 +22,14 @@ class Store:
         self.calls: list[str] = []
         self.tables: dict[str, list[dict[str, object]]] = {}
 
-    def insert(self, target: str, table: pa.Table) -> list[Refused]:
-        self.calls.append(target)
-        rows = table.to_pylist()
-        self.tables.setdefault(target, []).extend(rows)
-        return [Refused(target, row, "no") for row in rows if row.get("user_id") == "bad"]
+    def insert_together(self, tables: Iterable[tuple[str, pa.Table]]) -> list[Refused]:
+        refused = []
+        for target, table in tables:
+            self.calls.append(target)
+            rows = table.to_pylist()
+            self.tables.setdefault(target, []).extend(rows)
+            refused += [Refused(target, row, "no") for row in rows if row.get("user_id") == "bad"]
+        return refused
 
     def close(self, closing: Closing) -> None:
         self.calls.append(f"close {closing.was.quarter_s} {closing.now.quarter_s}")
@@ -61,25 +66,38 @@ def test_the_flush_goes_in_the_order_that_survives_kills() -> None:
             charges=[{"event_offset": 0}, {"event_offset": 1}],
             sessions=[{"session_id": "s"}],
         ),
+        writer.idle(TODAY_US + 26 * MINUTE_US),
     )
     store, links = run(state)
-    closing = f"close {TODAY_US // 10**6 - 900} {TODAY_US // 10**6 - 900}"
+    closing = f"close {TODAY_US // 10**6 - 900} {TODAY_US // 10**6 + 900}"
     assert store.calls == [
         "watermarks",
         "usage_minutes",
+        "charges",
         "usage_minutes",
         "usage_quarters",
         "usage_days",
+        "sessions",
         closing,
         "watermarks",
-        "charges",
-        "sessions",
         "ledger",
         "positions",
         "commit",
     ]
     assert links == {0: writer.chain.link}
     assert state.pending == []
+
+
+def test_a_watermark_is_written_when_it_moves() -> None:
+    """A lineage's first one, and then one for each flush that closes something."""
+    writer = Writer()
+    state = filled(writer.genesis(TODAY_US), writer.step([cell(TODAY_US)]))
+    written = []
+    for clock_us in (TODAY_US, TODAY_US + MINUTE_US, TODAY_US + 26 * MINUTE_US):
+        for one in decoded(writer.idle(clock_us)):
+            state.add(one)
+        written.append(len(run(state)[0].tables.get("watermarks", [])))
+    assert written == [1, 0, 1]
 
 
 def test_nothing_pending_stores_nothing() -> None:

@@ -37,29 +37,34 @@ def flush(
     batch = make_batch([one for state in partitions for one in state.pending], now_us)
     sent = 0
 
-    def insert(target: str, table: pa.Table | None) -> list[Refused]:
+    def insert(target: str, table: pa.Table | None) -> None:
+        insert_together((target, table))
+
+    def insert_together(*tables: tuple[str, pa.Table | None]) -> list[Refused]:
         nonlocal sent
-        if table is None:
-            return []
-        sent += table.num_rows
-        return store.insert(target, table)
+        given = [(target, table) for target, table in tables if table is not None]
+        sent += sum(table.num_rows for _, table in given)
+        return store.insert_together(given)
 
     # 1. A watermark for each new lineage, before its first row: the views take the earliest
     #    watermark for the place where minutes begin to matter.
     insert("watermarks", _first_watermarks(partitions, now_us))
 
-    # 2. Minutes, of each cell its newest row, and the late ones beside them. Before all else,
-    #    because coarse rows are computed from them.
-    for refused in insert("usage_minutes", batch.minutes):
+    # 2. All rows that the records themselves bring, side by side:
+    #    minutes, of each cell its newest row, because coarse rows are computed from them;
+    #    late rows of every grain, because once a window is read from coarse rows, its late
+    #    minutes are not looked at any more; charges and sessions, which no other row needs.
+    for refused in insert_together(
+        ("usage_minutes", batch.minutes),
+        ("charges", batch.charges),
+        ("usage_minutes", batch.late_minutes),
+        ("usage_quarters", batch.late_quarters),
+        ("usage_days", batch.late_days),
+        ("sessions", batch.sessions),
+    ):
         _hold(partitions, refused)
-    insert("usage_minutes", batch.late_minutes)
 
-    # 3. Late rows of the coarse grains. Before the watermark, because once a window is read from
-    #    coarse rows, its late minutes are not looked at any more.
-    insert("usage_quarters", batch.late_quarters)
-    insert("usage_days", batch.late_days)
-
-    # 4. Coarse rows of the windows that have closed. After all minutes of this flush, which may
+    # 3. Coarse rows of the windows that have closed. After all minutes of this flush, which may
     #    be the windows' last; the clock lets none change afterwards. A refused minute (step 2)
     #    keeps its windows open.
     closings = {id(state): list(state.closings()) for state in partitions}
@@ -67,20 +72,14 @@ def flush(
         for closing in closings[id(state)]:
             store.close(closing)
 
-    # 5. The watermarks. After the coarse rows, because from now on views read those.
-    insert(
-        "watermarks", _watermarks([c for state in partitions for c in closings[id(state)]], now_us)
-    )
+    # 4. The watermarks that moved. After the coarse rows, because from now on views read those.
+    moved = [c for state in partitions for c in closings[id(state)] if c.now != c.was]
+    insert("watermarks", _watermarks(moved, now_us))
 
-    # 6. Charges, and
-    # 7. sessions: no number depends on them here, so usage comes first.
-    insert("charges", batch.charges)
-    insert("sessions", batch.sessions)
-
-    # 8. The ledger. After everything that it vouches for.
+    # 5. The ledger. After everything that it vouches for.
     insert("ledger", batch.ledger)
 
-    # 9. The positions. Last of all rows: they say that everything before is there, also where the
+    # 6. The positions. Last of all rows: they say that everything before is there, also where the
     #    committed links are lost or ahead of a database that was restored.
     links = {state.partition: state.link for state in partitions if state.link is not None}
     insert(
@@ -95,7 +94,7 @@ def flush(
         ),
     )
 
-    # 10. The links. Only now may a restart begin after these records.
+    # 7. The links. Only now may a restart begin after these records.
     commit(links)
     for state in partitions:
         state.stored(closings[id(state)])
@@ -147,7 +146,10 @@ def _watermarks(closings: Sequence[Closing], now_us: int) -> pa.Table | None:
 
 
 def _hold(partitions: Sequence[PartitionState], refused: Refused) -> None:
+    """Keep the windows of a refused minute open; late rows are in no coarse row's sum."""
     row = refused.row
+    if refused.target != "usage_minutes" or row["late"] != -1:
+        return
     lineage = Lineage(UUID(bytes=row["events_topic_id"]), int(row["generation"]))  # type: ignore[arg-type, call-overload]
     for state in partitions:
         if state.partition == row["partition"]:

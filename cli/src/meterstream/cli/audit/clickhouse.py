@@ -175,10 +175,17 @@ class ClickHouseTables:
         return int(rows[0][0])
 
     def watermark(self, segment: Segment) -> Watermark:
-        """Return how far the coarse rows of a segment are complete."""
+        """Return how far the coarse rows of a segment are complete.
+
+        A watermark is written when it moves. The feed's position tells how far the sink had come
+        since then without closing anything.
+        """
         rows = self._rows(
             "SELECT toUnixTimestamp(quarter_closed_until), toUnixTimestamp(day_closed_until),"  # noqa: S608
-            f" journal_position FROM watermarks FINAL WHERE {_OF_SEGMENT}",
+            " greatest(journal_position, (SELECT max(next_offset) FROM positions FINAL"
+            " WHERE feed = 'cells' AND partition = {partition:UInt16}"
+            " AND generation = {generation:UInt32}))"
+            f" FROM watermarks FINAL WHERE {_OF_SEGMENT}",
             **_of(segment),
         )
         return Watermark(*(int(value) for value in rows[0])) if rows else Watermark()

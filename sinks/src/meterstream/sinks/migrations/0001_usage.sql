@@ -127,10 +127,10 @@ CREATE TABLE IF NOT EXISTS watermarks ${on_cluster}
     events_topic_id UUID COMMENT 'Topic id of the events topic that the row was counted from',
     generation UInt32 COMMENT 'Generation of the journal; a new one adds rows and replaces none',
     partition UInt16 COMMENT 'Partition of the events topic',
-    clock DateTime64(6, 'UTC') COMMENT 'Clock of the partition: the running maximum of the broker\'s log times',
+    clock DateTime64(6, 'UTC') COMMENT 'Clock of the partition when these windows closed: the running maximum of the broker\'s log times; 1970 before the first did',
     quarter_closed_until DateTime('UTC') COMMENT 'Quarters of an hour that start before this are in usage_quarters',
     day_closed_until DateTime('UTC') COMMENT 'Days that start before this are in usage_days',
-    journal_position Int64 COMMENT 'Next journal offset to read',
+    journal_position Int64 COMMENT 'Next journal offset to read when these windows closed',
     updated_at DateTime64(6, 'UTC') COMMENT 'When the sink wrote the row, by its own clock',
     version UInt64 COMMENT 'Leader epoch times 2^48 plus journal offset; of rows with one identity the highest counts'
 )
