@@ -9,7 +9,7 @@ from typing import Any
 
 from meterstream.cli.connection import FILE_NAME, ClickHouseAddress
 from meterstream.cli.errors import Unreachable
-from meterstream.local.ports import LOOPBACK, can_bind, free_ports
+from meterstream.local.ports import LOOPBACK, can_bind, free_ports, why_closed
 
 OWNER = "meterstream"
 READER = "reader"
@@ -38,13 +38,13 @@ def choose_addresses(
 ) -> Addresses:
     """Take the ports that are given, else those of the last start if free, else free ones.
 
-    Raises Unreachable where somebody listens on a port that was given.
+    Raises Unreachable where a port that was given is taken, or closed to this user.
     """
     for option, port in (("--kafka-port", kafka_port), ("--clickhouse-port", clickhouse_port)):
-        if port is not None and not can_bind(port):
+        if port is not None and (reason := why_closed(port)) is not None:
             raise Unreachable(
-                f"port {port} on {LOOPBACK} is in use: stop what listens there, give another "
-                f"{option}, or leave {option} out and a free port is chosen"
+                f"port {port} on {LOOPBACK} {reason}, give another {option}, "
+                f"or leave {option} out and a free port is chosen"
             )
     kept = _kept(data)
     free = free_ports(2)

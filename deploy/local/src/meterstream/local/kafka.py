@@ -19,7 +19,7 @@ from meterstream.local.jars import Progress, kafka_jars
 from meterstream.local.java import find_java
 from meterstream.local.kafka_settings import broker_settings, new_cluster_id, properties_text
 from meterstream.local.locking import Lock
-from meterstream.local.ports import LOOPBACK, can_bind, free_ports, is_listening
+from meterstream.local.ports import LOOPBACK, free_ports, is_listening, why_closed
 from meterstream.local.process import ManagedProcess, tail_lines
 
 _FORMAT_TIMEOUT_S = 60
@@ -162,10 +162,9 @@ class KafkaBroker:
 
     def _choose_ports(self) -> tuple[int, int]:
         for port in (self._port, self._controller_port):
-            if port is not None and not can_bind(port):
+            if port is not None and (reason := why_closed(port)) is not None:
                 raise StartError(
-                    f"port {port} on {LOOPBACK} is in use: stop what listens there, "
-                    "or give another port for Kafka"
+                    f"port {port} on {LOOPBACK} {reason}, or give another port for Kafka"
                 )
         free = free_ports(2)
         self._port = self._port or free[0]

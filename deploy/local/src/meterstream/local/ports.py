@@ -1,5 +1,6 @@
 """Free TCP ports on loopback."""
 
+import errno
 import socket
 from contextlib import ExitStack
 
@@ -28,13 +29,25 @@ def is_listening(port: int, *, timeout_s: float = 0.25) -> bool:
         return False
 
 
-def can_bind(port: int) -> bool:
-    """Tell whether a server could listen on this loopback port now."""
+def why_closed(port: int) -> str | None:
+    """Return why no server of this user can listen on this loopback port now; None if one can.
+
+    It goes on from the port's name, and says what would open the port.
+    """
     with socket.socket() as probe:
         # Servers set this option too: a port in TIME_WAIT is free for them.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
-        except OSError:
-            return False
-    return True
+        except PermissionError:
+            return "is closed to this user: ports below 1024 want root's rights"
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return "is in use: stop what listens there"
+            return f"cannot be listened on: {error.strerror}"
+    return None
+
+
+def can_bind(port: int) -> bool:
+    """Tell whether a server could listen on this loopback port now."""
+    return why_closed(port) is None

@@ -9,7 +9,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from meterstream.local.errors import StartError
-from meterstream.local.ports import can_bind
+from meterstream.local.ports import why_closed
 from meterstream.local.process import ManagedProcess
 
 _PROBE_TIMEOUT_S = 2.0
@@ -85,11 +85,8 @@ class Service:
     def restart(self) -> ManagedProcess:
         """Start the process and return without waiting. Raises StartError if its port is taken."""
         port = urlsplit(self.ready).port if isinstance(self.ready, str) else None
-        if port is not None and not can_bind(port):
-            raise StartError(
-                f"port {port} of {self.name} is in use: stop what listens there, "
-                "or give another port"
-            )
+        if port is not None and (reason := why_closed(port)) is not None:
+            raise StartError(f"port {port} of {self.name} {reason}, or give another port")
         self._process = ManagedProcess(
             self.name,
             self.argv,

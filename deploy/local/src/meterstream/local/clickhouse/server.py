@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 from meterstream.local.clickhouse.version import check_server
 from meterstream.local.deadlines import Deadlines
 from meterstream.local.errors import LocalStackError, StartError
-from meterstream.local.ports import LOOPBACK, can_bind, free_ports, is_listening
+from meterstream.local.ports import LOOPBACK, free_ports, is_listening, why_closed
 from meterstream.local.process import ManagedProcess
 
 if TYPE_CHECKING:
@@ -155,10 +155,9 @@ class ClickHouseServer:
     def _choose_port(self) -> int:
         if self._port is None:
             (self._port,) = free_ports(1)
-        elif not can_bind(self._port):
+        elif (reason := why_closed(self._port)) is not None:
             raise StartError(
-                f"port {self._port} on {LOOPBACK} is in use: stop what listens there, "
-                "or give another port for ClickHouse"
+                f"port {self._port} on {LOOPBACK} {reason}, or give another port for ClickHouse"
             )
         return self._port
 
