@@ -1,171 +1,152 @@
 """The views against a slow count: any window, any zone, late rows, both sides of the watermark."""
 
 import random
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import pairwise
 
-import numpy as np
 import pytest
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
+from tests.integration.sinks.usage_runs import (
+    MAX_LATENCY_US,
+    Run,
+    check_view,
+    clock_changes_us,
+    fill,
+    random_runs,
+)
 from tests.support.journal import (
     DAY_US,
     EVENTS_TOPIC_ID,
     GRACE_US,
     MINUTE_US,
     TODAY_US,
-    Writer,
-    cell,
-    decoded,
 )
 from tests.support.stack import ClickHouseAddress
 
-from meterstream.schemas.sketch import bucket_of
 from meterstream.sinks.client import connect
-from meterstream.sinks.flush import flush
 from meterstream.sinks.migrate import migrate
-from meterstream.sinks.state import PartitionState
-from meterstream.sinks.store import ClickHouseStore
 
+HOUR_US = 60 * MINUTE_US
 START_US = TODAY_US - 3 * DAY_US
+LAGGING_US = TODAY_US - 17 * 60 * MINUTE_US
+"""Clock of partition 1: what is after it, less the grace, is in no coarse row yet."""
+
 ZONES = ("UTC", "Europe/Berlin", "Asia/Kathmandu", "America/St_Johns", "Pacific/Apia")
+WINDOWS = ("1m", "15m", "1h", "1d", "1mo")
+
+HALF_HOUR_ZONE = "Australia/Lord_Howe"
+CHANGING_ZONES = (
+    "Europe/Berlin",
+    "Europe/London",
+    "America/St_Johns",
+    "America/Havana",  # at midnight
+    HALF_HOUR_ZONE,
+)
 
 
-@dataclass(frozen=True)
-class Run:
-    """One run, as the slow count sees it."""
-
-    minute_us: int
-    partition: int
-    user: str
-    latency_us: int
-    credits_micro: int
-    is_late: bool
-
-
-def some_runs(seed: int) -> list[Run]:
-    """Return runs of three days: users with one run and with many, latencies of all sizes."""
-    rng = random.Random(seed)
-    runs = []
-    for _ in range(600):
-        user = f"u-{min(int(rng.expovariate(0.15)), 30)}"
-        exponent = rng.choice((0, 2, 4, 5, 6, 9.9))
-        runs.append(
-            Run(
-                START_US + rng.randrange(3 * 1440) * MINUTE_US,
-                rng.randrange(2),
-                user,
-                int(10**exponent * rng.random()),
-                rng.randrange(10**9),
-                rng.random() < 0.2,
-            )
-        )
-    return sorted(runs, key=lambda run: run.minute_us)
-
-
-def cells(runs: Iterable[Run]) -> list[dict[str, object]]:
-    """Return the cells of `runs`."""
-    by_key: dict[tuple[int, str], list[Run]] = defaultdict(list)
-    for run in runs:
-        by_key[run.minute_us, run.user].append(run)
-    return [
-        cell(
-            minute_us,
-            user_id=user,
-            runs=len(own),
-            credits_micro=sum(run.credits_micro for run in own),
-            latency_us=sum(run.latency_us for run in own),
-            latency_sketch=sketch_of(own),
-        )
-        for (minute_us, user), own in by_key.items()
-    ]
-
-
-def sketch_of(runs: Iterable[Run]) -> dict[int, int]:
-    """Return the sketch of the runs' latencies."""
-    found: dict[int, int] = defaultdict(int)
-    for run in runs:
-        found[bucket_of(run.latency_us)] += 1
-    return dict(found)
-
-
-def late_sections(runs: Iterable[Run]) -> list[dict[str, object]]:
-    """Return one late cell for each run; the helper folds none of them."""
-    return [cells([run])[0] for run in runs]
+@contextmanager
+def database_of_runs(clickhouse: ClickHouseAddress) -> Iterator[Client]:
+    """Yield a client whose new database holds all tables and views; it is dropped afterwards."""
+    client = connect(clickhouse.url, user=clickhouse.user, password=clickhouse.password)
+    database = f"t{uuid.uuid4().hex[:12]}"
+    migrate(client, database)
+    yield client
+    client.command(f"DROP DATABASE {database} SYNC")
+    client.close()
 
 
 @pytest.fixture(scope="module")
 def filled(clickhouse: ClickHouseAddress) -> Iterator[tuple[Client, list[Run]]]:
     """Return a client and the runs in its database: partition 0 is ahead of partition 1."""
-    client = connect(clickhouse.url, user=clickhouse.user, password=clickhouse.password)
-    database = f"t{random.SystemRandom().randrange(10**12)}"
-    migrate(client, database)
-    runs = some_runs(7)
-    store = ClickHouseStore(client, lambda: 0)
-    for partition, clock_us in ((0, TODAY_US + GRACE_US), (1, TODAY_US - 17 * 60 * MINUTE_US)):
-        own = [run for run in runs if run.partition == partition]
-        writer, state = Writer(partition=partition), PartitionState(partition)
-        records = [
-            writer.genesis(START_US),
-            writer.step(cells(run for run in own if not run.is_late)),
-        ]
-        records += [writer.step(late=late_sections([run])) for run in own if run.is_late]
-        records.append(writer.idle(clock_us))
-        for one in decoded(*records):
-            state.add(one)
-        flush([state], store, lambda links: None, now_us=0)
-    yield client, runs
-    client.command(f"DROP DATABASE {database} SYNC")
-    client.close()
+    rng = random.Random(7)
+    runs = random_runs(rng, range(START_US, TODAY_US, MINUTE_US), 600)
+    with database_of_runs(clickhouse) as client:
+        fill(client, runs, START_US, {0: [START_US, TODAY_US + GRACE_US], 1: [LAGGING_US]})
+        yield client, runs
 
 
-def window_of(time_us: int, window: str, zone: str) -> datetime:
-    """Return the start of the window that holds `time_us`, in UTC."""
-    local = datetime.fromtimestamp(time_us / 1e6, UTC).astimezone(ZoneInfo(zone))
-    match window:
-        case "1m":
-            start = local
-        case "15m":
-            start = local - timedelta(minutes=local.minute % 15)
-        case "1h":
-            start = local - timedelta(minutes=local.minute)
-        case "1d":
-            start = local.replace(hour=0, minute=0)
-        case _:
-            start = local.replace(day=1, hour=0, minute=0)
-    return start.astimezone(UTC)
+@pytest.fixture(scope="module")
+def over_clock_changes(clickhouse: ClickHouseAddress) -> Iterator[tuple[Client, list[Run]]]:
+    """Return a client and runs around each change of clocks of a year.
 
-
-@pytest.mark.parametrize("window", ["1m", "15m", "1h", "1d", "1mo"])
-@pytest.mark.parametrize("zone", ZONES)
-def test_every_user_and_window_is_as_counted_slowly(
-    filled: tuple[Client, list[Run]], window: str, zone: str
-) -> None:
-    """Runs and credits are equal, and percentiles within 1 % of numpy's inverted_cdf."""
-    client, runs = filled
-    expected: dict[tuple[datetime, str], list[Run]] = defaultdict(list)
-    for run in runs:
-        expected[window_of(run.minute_us, window, zone), run.user].append(run)
-    rows = client.query(
-        "SELECT toUnixTimestamp(window_start), user_id, runs, credits_micro, latency_p50_ms,"
-        " latency_p90_ms, latency_p95_ms, latency_p99_ms FROM usage_by_user("
-        "window = {window:String}, zone = {zone:String}, since = '', until = '')",
-        parameters={"window": window, "zone": zone},
-    ).result_rows
-    found = {(datetime.fromtimestamp(row[0], UTC), row[1]): row[2:] for row in rows}
-    assert set(found) == set(expected)
-    for key, own in expected.items():
-        count, credits_micro, *percentiles_ms = found[key]
-        assert count == len(own)
-        assert credits_micro == sum(run.credits_micro for run in own)
-        exact = np.quantile(
-            [run.latency_us for run in own], [0.5, 0.9, 0.95, 0.99], method="inverted_cdf"
+    The coarse rows of partition 1 end in the middle of a change of Berlin's clocks.
+    """
+    rng = random.Random(11)
+    changes_us = {
+        zone: clock_changes_us(zone, TODAY_US - 3 * DAY_US, 370) for zone in CHANGING_ZONES
+    }
+    assert all(len(changes) >= 2 for changes in changes_us.values())
+    runs = [
+        run
+        for change_us in sorted({change for found in changes_us.values() for change in found})
+        for run in random_runs(
+            rng, range(change_us - 30 * 60 * MINUTE_US, change_us + DAY_US, MINUTE_US), 40
         )
-        for got_ms, want_us in zip(percentiles_ms, exact, strict=True):
-            assert abs(got_ms * 1000 - want_us) <= want_us / 100 + 1e-6
+        + random_runs(rng, range(change_us - HOUR_US, change_us + HOUR_US, MINUTE_US), 20)
+    ]
+    with database_of_runs(clickhouse) as client:
+        # The minutes are older than their TTL, and the closing of windows has yet to read them.
+        client.command("ALTER TABLE usage_minutes REMOVE TTL")
+        start_us = min(run.minute_us for run in runs)
+        middle_us = changes_us["Europe/Berlin"][-1] + 20 * MINUTE_US + GRACE_US
+        fill(client, runs, start_us, {0: [start_us, TODAY_US], 1: [start_us, middle_us]})
+        yield client, runs
+
+
+def test_the_runs_are_of_all_kinds(filled: tuple[Client, list[Run]]) -> None:
+    """Some users have one run and some have many, and latencies reach from 0 to 10^7 ms."""
+    _, runs = filled
+    counts = [sum(run.user == user for run in runs) for user in {run.user for run in runs}]
+    assert min(counts) == 1
+    assert max(counts) > 50
+    assert {0, MAX_LATENCY_US} <= {run.latency_us for run in runs}
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize(
+    ("by", "zone"),
+    [*(("user", zone) for zone in ZONES), ("team", "Asia/Kathmandu"), ("agent", "Europe/Berlin")],
+)
+def test_every_row_is_as_counted_slowly(
+    filled: tuple[Client, list[Run]], by: str, window: str, zone: str
+) -> None:
+    """Of each team, user and agent sums are equal, percentiles within 1 % of inverted_cdf."""
+    client, runs = filled
+    assert check_view(client, runs, by, window, zone) >= 3
+
+
+@pytest.mark.parametrize("zone", CHANGING_ZONES)
+def test_days_on_which_clocks_are_changed(
+    over_clock_changes: tuple[Client, list[Run]], zone: str
+) -> None:
+    """Each run is in the window of its own zone once, whether a day has 23, 24.5 or 25 hours."""
+    client, runs = over_clock_changes
+    views = [("user", "15m"), ("team", "1h"), ("agent", "1d"), ("user", "1mo")]
+    if zone == HALF_HOUR_ZONE:
+        views.remove(("team", "1h"))
+    for by, window in views:
+        assert check_view(client, runs, by, window, zone) >= 3
+
+
+def test_hours_after_a_change_by_half_an_hour(
+    over_clock_changes: tuple[Client, list[Run]],
+) -> None:
+    """There, too, an hour has 60 minutes and each run is counted once."""
+    client, runs = over_clock_changes
+    rows = client.query(
+        "SELECT toUnixTimestamp(window_start), sum(runs) FROM usage_by_team(window = '1h',"
+        f" zone = '{HALF_HOUR_ZONE}', since = '', until = '') GROUP BY 1 ORDER BY 1"
+    ).result_rows
+    starts_s = [start_s for start_s, _ in rows]
+    assert sum(count for _, count in rows) == len(runs)
+    assert all(after - before >= 3600 for before, after in pairwise(starts_s))
+    for start_s, count in rows:
+        within = [run for run in runs if 0 <= run.minute_us // 1_000_000 - start_s < 3600]
+        assert len(within) == count
 
 
 def test_since_and_until_choose_whole_windows(filled: tuple[Client, list[Run]]) -> None:
@@ -191,7 +172,7 @@ def test_partitions_and_grains_meet_at_the_watermarks(filled: tuple[Client, list
         " FROM watermarks FINAL WHERE events_topic_id = {topic:UUID} ORDER BY partition",
         parameters={"topic": str(EVENTS_TOPIC_ID)},
     ).result_rows
-    lagging_s = (TODAY_US - 17 * 60 * MINUTE_US - GRACE_US) // 1_000_000
+    lagging_s = (LAGGING_US - GRACE_US) // 1_000_000
     assert closed == [
         (0, TODAY_US // 1_000_000, TODAY_US // 1_000_000),
         (1, lagging_s // 900 * 900, lagging_s // 86_400 * 86_400),
