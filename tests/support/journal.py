@@ -119,6 +119,11 @@ class Writer:
             self.partition, offset, stamp_us, self.leader_epoch, header, value, link
         )
 
+    def skip_to(self, offset: int) -> None:
+        """Leave the offsets before `offset` to others."""
+        self.chain.skip_to(offset)
+        self.next_offset = offset
+
     def genesis(self, clock_us: int) -> JournalRecord:
         """Return a genesis record."""
         return self.record(

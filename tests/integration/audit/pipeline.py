@@ -3,12 +3,14 @@
 The core is given log times of its choice, so that quarters and days close within a test.
 """
 
+import asyncio
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from uuid import UUID
 
+import pytest
 from clickhouse_connect.driver.client import Client
 from confluent_kafka import Message, Producer
 from tests.support.core_runner import batches
@@ -18,6 +20,7 @@ from tests.support.stack import ClickHouseAddress
 from meterstream.cli.audit.clickhouse import ClickHouseTables
 from meterstream.cli.audit.kafka import Broker
 from meterstream.cli.audit.run import Settings, run_audit
+from meterstream.cli.ledger import read_ledger
 from meterstream.cli.topic_admin import TopicAdmin
 from meterstream.schemas.journal import HEADER_KEY
 from meterstream.schemas.journal.header import NONE
@@ -35,8 +38,12 @@ from meterstream.streams.core import (
     genesis_step,
     idle_step,
 )
+from meterstream.streams.generations import begin_where_needed
+from meterstream.streams.journal.restore import restore
+from meterstream.streams.kafka import Broker as Logs
+from meterstream.streams.meter import look_up_topics
 from meterstream.streams.publisher import Publisher
-from meterstream.streams.settings import PublisherSettings
+from meterstream.streams.settings import MeterSettings, PublisherSettings
 
 
 @dataclass
@@ -70,6 +77,24 @@ class Meter:
         offset, time_us = self.pipeline.write_journal(self.partition, step)
         self.state = begin(self.policy, self.partition, offset, time_us, step)
         self.stale = idle_step(self.state, time_us)
+
+    def begin_again(self) -> None:
+        """Do as `meterstream meter --new-generation`, and go on as the meter that it starts."""
+        settings = MeterSettings(
+            kafka_bootstrap=self.pipeline.bootstrap, topic_prefix=self.pipeline.prefix
+        )
+        broker = Logs(settings)
+        topics, partitions = look_up_topics(broker, settings)
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.pipeline.environment().items():
+                patch.setenv(name, value)
+            begun = asyncio.run(
+                begin_where_needed(broker, settings, topics, self.policy, partitions, read_ledger)
+            )
+        assert begun == [self.partition]
+        restored = restore(broker, topics, self.policy, self.partition).state
+        assert restored is not None
+        self.state = restored
 
     def count(
         self,
@@ -126,20 +151,26 @@ class Pipeline:
         self.void_offset = -1
         """Journal offset of a void record, once there is one."""
         admin = TopicAdmin({"bootstrap.servers": bootstrap}, prefix)
-        admin.create(["events", "journal", "dlq", "control", "catalog"], partitions)
+        admin.create(["events", "journal", "snapshots", "dlq", "control", "catalog"], partitions)
         broker = Broker({"bootstrap.servers": bootstrap})
         self.events_id: UUID = broker.topic(f"{prefix}events")[0]
         self.journal_id: UUID = broker.topic(f"{prefix}journal")[0]
         self.client: Client = address.client()
         migrate(self.client, database)
-        self._producer = Producer(
-            {
-                "bootstrap.servers": bootstrap,
-                "acks": "all",
-                "linger.ms": 1,
-                "message.max.bytes": 16 * 1024 * 1024,
-            }
-        )
+        self._producer = Producer(self._producer_settings())
+
+    def move_to(self, bootstrap: str) -> None:
+        """Go on with another broker that holds the same topics."""
+        self.bootstrap = bootstrap
+        self._producer = Producer(self._producer_settings())
+
+    def _producer_settings(self) -> dict[str, str | int | float | bool]:
+        return {
+            "bootstrap.servers": self.bootstrap,
+            "acks": "all",
+            "linger.ms": 1,
+            "message.max.bytes": 16 * 1024 * 1024,
+        }
 
     def meter(self, partition: int) -> Meter:
         """Return a new meter of a partition."""

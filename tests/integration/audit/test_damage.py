@@ -1,19 +1,9 @@
 """The audit can fail: each kind of damage makes it exit 1 and name the place."""
 
-import shutil
-import struct
-from pathlib import Path
-
 import pytest
 from tests.integration.audit.conftest import Audit, records
 from tests.integration.audit.pipeline import Pipeline
-from tests.support.events import rate_card
 from tests.support.stack import ClickHouseAddress
-from tests.support.waiting import eventually
-
-from meterstream.local.kafka import KafkaBroker
-from meterstream.sinks.service import Service
-from meterstream.sinks.settings import load_settings
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -207,66 +197,3 @@ def test_stages_that_lag(
         outcome = audit(lagging, "--timeout", "0.5")
     assert outcome.code == 1
     assert "its dead letter is missing" in outcome.out
-
-
-def test_a_broken_journal_record(
-    tmp_path: Path, clickhouse: ClickHouseAddress, database: str, audit: Audit
-) -> None:
-    """One flipped byte in a copy of the broker's data is found, with its offset."""
-    whole = tmp_path / "whole"
-    with KafkaBroker(whole) as broker:
-        pipeline = Pipeline(broker.bootstrap, "copied.", clickhouse, database, partitions=1)
-        with pipeline.services():
-            pipeline.meter(0).count(records(0, 400), parts=10, cards=[rate_card()])
-            pipeline.settle()
-    copy = tmp_path / "copy"
-    shutil.copytree(whole, copy)
-    flip_a_byte(copy, "copied.journal-0", offset=5)
-    with KafkaBroker(copy) as broker:
-        pipeline.bootstrap = broker.bootstrap
-        outcome = audit(pipeline)
-        reason = sink_failure(pipeline)
-    assert outcome.code == 1, outcome.out + outcome.err
-    assert (
-        "difference: copied.journal, partition 0, offset 5: the record cannot be read"
-        in outcome.out
-    )
-    assert reason.startswith("copied.journal-0, offset 5")
-    assert "CRC-32 is" in reason
-
-
-def sink_failure(pipeline: Pipeline) -> str:
-    """Let a sink that has lost its positions read all again; return why it cannot."""
-    pipeline.client.command("TRUNCATE TABLE positions")
-    sink = Service(
-        load_settings(
-            kafka_bootstrap=pipeline.bootstrap,
-            topic_prefix=pipeline.prefix,
-            clickhouse_url=pipeline.address.url,
-            clickhouse_user=pipeline.address.user,
-            clickhouse_password=pipeline.address.password,
-            clickhouse_database=pipeline.database,
-            sink_feeds="cells",
-        )
-    )
-    sink.start()
-    try:
-        eventually(lambda: sink.failures, 60, "the sink's failure")
-    finally:
-        sink.stop()
-        sink.wait()
-    return sink.failures["cells"]
-
-
-def flip_a_byte(data: Path, log: str, offset: int) -> None:
-    """Flip one bit in the middle of the record batch that begins at `offset`."""
-    (segment,) = data.rglob(f"{log}/*.log")
-    content = bytearray(segment.read_bytes())
-    at = 0
-    while True:
-        base, length = struct.unpack_from(">qi", content, at)
-        if base == offset:
-            break
-        at += 12 + length
-    content[at + (12 + length) * 3 // 4] ^= 0x10
-    segment.write_bytes(content)

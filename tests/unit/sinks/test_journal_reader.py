@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
-from tests.support.journal import TODAY_US, Writer, cell
+from tests.support.journal import EVENTS_TOPIC_ID, TODAY_US, Writer, cell
 
 from meterstream.schemas.journal import HEADER_KEY, Link
 from meterstream.sinks import journal_reader
@@ -49,6 +49,9 @@ class Message:
     def value(self) -> bytes:
         assert self.record is not None
         return self.record.value
+
+
+END = Message(error=KafkaError(KafkaError._PARTITION_EOF))
 
 
 class Client:
@@ -195,8 +198,8 @@ def test_a_hole_is_read_again_once(made: Made) -> None:
     assert [one.offset for one in client.sought] == [1]
     client.messages = [Message(records[1]), Message(records[2])]
     assert [reader.poll(0) is not None for _ in range(2)] == [True, True]
-    client.messages = [Message(writer.step()) for _ in range(2)][1:] * 2
-    assert reader.poll(0) is None
+    client.messages = [*[Message(writer.step()) for _ in range(2)][1:] * 2, END]
+    assert [reader.poll(0), reader.poll(0)] == [None, None]
     with pytest.raises(JournalBroken, match="cannot be followed"):
         reader.poll(0)
 
@@ -216,3 +219,69 @@ def test_a_commit_that_the_group_refuses_is_no_failure(made: Made) -> None:
         reader.commit({0: link})
     reader.commit({3: link})
     assert len(client.commits) == 1
+
+
+def test_behind_a_break_the_next_generation_is_found(made: Made) -> None:
+    """Records between are passed over, and reading goes on at the genesis."""
+    reader, client, _ = made
+    writer = Writer()
+    genesis, broken, after = writer.genesis(TODAY_US), writer.step(), writer.step()
+    object.__setattr__(broken, "value", b"other")
+    again = writer.new_generation(TODAY_US + 1)
+    client.messages = [Message(one) for one in (genesis, broken, after, again, writer.idle(1))]
+    found = [reader.poll(0) for _ in range(5)]
+    assert [one.offset for one in found if one is not None] == [0, 3, 4]
+    client.messages = [END]
+    assert reader.poll(0) is None
+
+
+def test_a_break_at_the_end_stops_the_reader(made: Made) -> None:
+    """There is no later generation yet: the message says how to begin one."""
+    reader, client, _ = made
+    writer = Writer()
+    genesis, broken = writer.genesis(TODAY_US), writer.step()
+    object.__setattr__(broken, "value", b"other")
+    client.messages = [Message(genesis), END, Message(broken), END]
+    assert [reader.poll(0) is None for _ in range(3)] == [False, True, True]
+    with pytest.raises(JournalBroken, match=r"offset 1 cannot be read: .*--new-generation"):
+        reader.poll(0)
+
+
+def test_a_generation_that_would_count_twice_stops_the_reader(made: Made) -> None:
+    """Where the journal was made again, it must begin behind the events that are stored."""
+    reader, client, owner = made
+    place = Link(11, 10, 1, 50, TODAY_US)
+    writer = Writer(generation=2, events_position=49)
+    genesis = writer.genesis(TODAY_US)
+    owner.start = Start(0, place, lost="made again", stored={EVENTS_TOPIC_ID: 50})
+    client.messages = [Message(genesis)]
+    with pytest.raises(JournalBroken, match="events up to 50 are stored already"):
+        reader.poll(0)
+
+
+def test_a_journal_made_again_is_read_from_its_genesis(made: Made) -> None:
+    """Its offsets are lower than those of the place that was kept."""
+    reader, client, owner = made
+    place = Link(11, 10, 1, 50, TODAY_US)
+    writer = Writer(generation=2, events_position=50)
+    owner.start = Start(0, place, lost="made again", stored={EVENTS_TOPIC_ID: 50})
+    client.messages = [Message(writer.genesis(TODAY_US)), Message(writer.idle(TODAY_US + 1))]
+    found = [reader.poll(0) for _ in range(2)]
+    assert [one.offset for one in found if one is not None] == [0, 1]
+
+
+def test_strangers_are_void_and_told_once(made: Made, caplog: pytest.LogCaptureFixture) -> None:
+    """The warning names the first one's place; the others are counted."""
+    reader, client, _ = made
+    writer = Writer()
+    genesis = writer.genesis(TODAY_US)
+    strangers = [Message(genesis), Message(genesis)]
+    for number, stranger in enumerate(strangers):
+        stranger.offset = lambda number=number: number + 1  # type: ignore[method-assign,misc]
+        stranger.headers = list  # type: ignore[method-assign]
+        stranger.value = lambda: b"stranger"  # type: ignore[method-assign]
+    client.messages = [Message(genesis), *strangers]
+    assert [reader.poll(0) is None for _ in range(3)] == [False, True, True]
+    assert reader.void_records(0) == 2
+    told = [record.getMessage() for record in caplog.records if "not the meter's" in record.msg]
+    assert told == ["journal-0, offset 1 is not the meter's: it is void, and so are others like it"]

@@ -8,7 +8,12 @@ from tests.support.journal import TODAY_US, Writer, arrow, cell
 from meterstream.schemas import rows
 from meterstream.schemas.journal import MalformedRecord, Section, pack_sections
 from meterstream.schemas.verdicts import Verdict
-from meterstream.sinks.record import JournalRecord, charges_with_keys, decode
+from meterstream.sinks.record import (
+    JournalRecord,
+    charges_with_keys,
+    decode,
+    leader_epoch_of,
+)
 
 
 def with_sections(record: JournalRecord, sections: dict[Section, bytes]) -> JournalRecord:
@@ -31,9 +36,22 @@ def step() -> JournalRecord:
 
 
 def test_versions_grow_with_the_leader_epoch_and_the_offset(step: JournalRecord) -> None:
-    """A record that a new leader put in an old one's place outranks it."""
-    assert step.version == 1
-    assert dataclasses.replace(step, leader_epoch=3).version == 3 * 2**48 + 1
+    """A record that a new leader put in an old one's place outranks it, as a later generation's."""
+    assert step.version == 2**54 + 1
+    led = dataclasses.replace(step, leader_epoch=3)
+    assert led.version == 2**54 + 3 * 2**40 + 1
+    assert leader_epoch_of(led.version) == 3
+    later = dataclasses.replace(
+        step, offset=0, header=dataclasses.replace(step.header, generation=2)
+    )
+    assert later.version > led.version
+
+
+def test_versions_fit_their_column(step: JournalRecord) -> None:
+    """The highest generation and epoch that can be told stand for all beyond them."""
+    last = dataclasses.replace(step.header, generation=2**32 - 1)
+    highest = dataclasses.replace(step, offset=2**40 - 1, leader_epoch=2**31 - 1, header=last)
+    assert highest.version == 2**64 - 1
 
 
 def test_a_value_with_another_checksum_is_refused(step: JournalRecord) -> None:

@@ -1,10 +1,11 @@
 """Where a feed begins in a journal partition."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from tests.support.journal import TODAY_US, Writer
+from tests.support.journal import EVENTS_TOPIC_ID, TODAY_US, Writer
 
 from meterstream.schemas.journal import HEADER_KEY, Link
 from meterstream.sinks.errors import JournalBroken
@@ -20,9 +21,14 @@ class Message:
 
     record: JournalRecord
     with_header: bool = True
+    is_broken: bool = False
 
     def headers(self) -> list[tuple[str, bytes]] | None:
-        return [(HEADER_KEY, self.record.header.pack())] if self.with_header else None
+        packed = b"broken" if self.is_broken else self.record.header.pack()
+        return [(HEADER_KEY, packed)] if self.with_header else None
+
+    def value(self) -> bytes:
+        return self.record.value if self.with_header else b"stranger"
 
     def timestamp(self) -> tuple[int, int]:
         return 2, self.record.timestamp_us // 1000
@@ -38,20 +44,22 @@ class Journal:
     records: list[JournalRecord]
     low: int = 0
     with_headers: bool = True
+    broken: tuple[int, ...] = ()
+    """Offsets of broken records."""
 
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         return self.low, self.low + len(self.records)
 
     def at(self, topic: str, partition: int, offset: int) -> Message | None:
         found = [record for record in self.records if record.offset == offset]
-        return Message(found[0], self.with_headers) if found else None
+        return Message(found[0], self.with_headers, offset in self.broken) if found else None
 
 
 @dataclass
 class Answer:
     """Rows of a query."""
 
-    result_rows: list[tuple[int, ...]]
+    result_rows: Sequence[tuple[object, ...]]
 
 
 @dataclass
@@ -62,6 +70,9 @@ class ClickHouse:
     ledger: list[JournalRecord]
 
     def query(self, sql: str, parameters: dict[str, Any]) -> Answer:
+        if "max(events_to)" in sql:
+            ends = [record.header.events_to for record in self.ledger]
+            return Answer([(str(EVENTS_TOPIC_ID), max(ends))])
         if "FROM positions" in sql:
             at = self.position
             return Answer(
@@ -128,11 +139,30 @@ def test_a_committed_place_that_retention_passed_does_not_matter() -> None:
     assert find(journal, records[1].link, records[3].link) == Start(4, records[3].link)
 
 
-def test_a_gap_between_the_place_and_the_journal_stops() -> None:
-    """The message says what was lost and what to do."""
+def test_behind_a_gap_a_later_generation_is_looked_for() -> None:
+    """From the first record that is left; the message says what was lost and what to do."""
     records = chain(5)
-    with pytest.raises(JournalBroken, match="the rows between are lost"):
-        find(Journal(records[4:], low=4), None, records[1].link)
+    start = find(Journal(records[4:], low=4), None, records[1].link)
+    assert (start.offset, start.link) == (4, records[1].link)
+    assert "the rows between are lost" in str(start.lost)
+
+
+def test_a_place_of_an_earlier_generation_is_the_earlier_one() -> None:
+    """A journal that was made again has lower offsets in a later generation."""
+    stored, writer = chain(4), Writer(generation=2)
+    journal = Journal([writer.genesis(TODAY_US), writer.step()])
+    start = find(journal, stored[3].link, writer.chain.link, stored)
+    assert start.link == stored[3].link
+    assert start.lost is not None
+
+
+def test_a_record_that_is_broken_now_is_still_there() -> None:
+    """A place behind a broken record is no cut: rows that are stored stay."""
+    records = chain(9)
+    journal = Journal(records, broken=(8,))
+    assert find(journal, None, records[8].link) == Start(9, records[8].link)
+    cut = find(Journal(records[:6], broken=(5,)), None, records[8].link, records)
+    assert cut.cut == records[5].link
 
 
 def test_a_cut_journal_begins_well_before_the_cut() -> None:
@@ -158,8 +188,9 @@ def test_a_record_that_another_leader_wrote_is_another_record() -> None:
 def test_records_without_headers_are_not_those_that_are_stored() -> None:
     """A journal that somebody filled with other things is not followed."""
     records = chain(3)
-    with pytest.raises(JournalBroken, match="none of the records"):
-        find(Journal(records, with_headers=False), None, records[2].link, records)
+    start = find(Journal(records, with_headers=False), None, records[2].link, records)
+    assert "none of the records" in str(start.lost)
+    assert start.stored == {EVENTS_TOPIC_ID: records[2].header.events_to}
 
 
 def test_too_little_journal_before_the_cut_stops() -> None:

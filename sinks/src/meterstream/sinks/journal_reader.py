@@ -6,12 +6,20 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from meterstream.schemas.journal import HEADER_KEY, Chain, ChainHole, Link, MalformedRecord
+from meterstream.schemas.journal import (
+    ChainBroken,
+    ChainHole,
+    ChainReader,
+    Header,
+    Link,
+    MalformedRecord,
+    packed_header,
+)
 
 from .errors import JournalBroken
 from .log_reader import is_passing
 from .record import JournalRecord
-from .start import Start, header_of, place_of, timestamp_us_of
+from .start import ADVICE, Start, place_of, timestamp_us_of
 
 OnAssigned = Callable[[int, Link | None], Start]
 """Told of each partition that this process now owns, with its committed link; returns the start."""
@@ -54,7 +62,8 @@ class JournalReader:
         self.topic = topic
         self._on_assigned = on_assigned
         self._on_revoked = on_revoked
-        self._chains: dict[int, Chain] = {}
+        self._chains: dict[int, ChainReader] = {}
+        self._starts_of: dict[int, Start] = {}
         self._rewound_at: dict[int, int] = {}
         self._failure: BaseException | None = None
         self._consumer = Consumer(
@@ -62,6 +71,7 @@ class JournalReader:
                 **config,
                 "group.id": group,
                 "enable.auto.commit": False,
+                "enable.partition.eof": True,
                 "auto.offset.reset": "error",
                 # The record's own CRCs say what is broken and where; at a batch's that does not
                 # fit, librdkafka may end the whole process with a failed assertion.
@@ -101,7 +111,9 @@ class JournalReader:
         error = message.error()
         if error is None:
             return self._take(message)
-        if error.code() in _CUT_SHORT:
+        if error.code() == KafkaError._PARTITION_EOF:
+            self._at_end(place_of(message)[0])
+        elif error.code() in _CUT_SHORT:
             log.warning("%s: %s; looking for the place anew", self.topic, error.str())
             self._start_again([place_of(message)[0]])
         elif error.code() in _NO_TOPIC:
@@ -148,42 +160,90 @@ class JournalReader:
         chain = self._chains.get(partition)
         if chain is None:
             return None  # fetched before the partition went
-        where = f"{self.topic}-{partition}, offset {offset}"
-        if HEADER_KEY not in dict(message.headers() or []):
-            log.error("%s has no header of the journal: not the meter's, passed over", where)
-            return None
-        try:
-            header = header_of(message)
-            timestamp_us = timestamp_us_of(message)
-            is_valid = chain.take(offset, timestamp_us, header)
-        except MalformedRecord as error:
-            raise JournalBroken(
-                f"{where} cannot be read: {error}. If a newer meter wrote it, update the sink"
-            ) from error
-        except ChainHole as error:
-            self._rewind(partition, offset, error)
-            return None
-        if not is_valid:
+        before = chain.strangers
+        header = self._header(chain, partition, offset, message)
+        if chain.strangers == 1 and not before:
+            log.warning(
+                "%s-%d, offset %d is not the meter's: it is void, and so are others like it",
+                self.topic,
+                partition,
+                offset,
+            )
+        if header is None:
             return None
         assert chain.link is not None, "a valid record makes a link"
         return JournalRecord(
             partition,
             offset,
-            timestamp_us,
+            timestamp_us_of(message),
             max(0, message.leader_epoch() or 0),
             header,
             message.value() or b"",
             chain.link,
         )
 
-    def _rewind(self, partition: int, offset: int, hole: ChainHole) -> None:
-        """Go back to the kept link once; at the second hole in one place, stop."""
-        link = self._chains[partition].link
-        if link is None or self._rewound_at.get(partition) == offset:
+    def _header(
+        self, chain: ChainReader, partition: int, offset: int, message: Message
+    ) -> Header | None:
+        """Return the header of a valid record; where there is a break, begin to look ahead."""
+        timestamp_us, value = timestamp_us_of(message), message.value() or b""
+        packed = packed_header(message.headers())
+        link, looked_ahead = chain.link, chain.looks_ahead
+        try:
+            header = chain.take(offset, timestamp_us, packed, value)
+        except MalformedRecord as error:
+            reason = (
+                f"{self.topic}-{partition}, offset {offset} cannot be read: {error}. If a newer"
+                f" meter wrote it, update the sink. Else: {ADVICE}"
+            )
+        except ChainHole as hole:
+            if link is not None and self._rewound_at.get(partition) != offset:
+                self._rewind(partition, offset, link, hole)
+                return None
+            reason = f"{self.topic}-{partition} cannot be followed: {hole}. {ADVICE}"
+        else:
+            if header is not None and looked_ahead:
+                self._check_beginning(partition, offset, link, header)
+            return header
+        log.error("%s (a later generation is looked for behind it)", reason)
+        chain.look_ahead(offset, reason)
+        return chain.take(offset, timestamp_us, packed, value)
+
+    def _check_beginning(
+        self, partition: int, offset: int, before: Link | None, genesis: Header
+    ) -> None:
+        """Tell what a generation that was looked for begins with; stop if it counted twice."""
+        stored = self._starts_of[partition].stored.get(genesis.events_topic_id, 0)
+        if genesis.events_from < stored:
             raise JournalBroken(
-                f"{self.topic}-{partition} cannot be followed: {hole}. Begin a new generation with"
-                " `meterstream meter --new-generation`"
-            ) from hole
+                f"{self.topic}-{partition}, offset {offset}: generation {genesis.generation}"
+                f" counts from event {genesis.events_from} on, and the events up to {stored} are"
+                " stored already: they would be counted twice. Remove the rows of those events"
+                " that are of earlier generations, then start the sink again"
+            )
+        log.error(
+            "%s-%d goes on at offset %d: generation %d counts from event %d on, the feed had come"
+            " to event %d",
+            self.topic,
+            partition,
+            offset,
+            genesis.generation,
+            genesis.events_from,
+            0 if before is None else before.events_position,
+        )
+
+    def _at_end(self, partition: int) -> None:
+        """Stop if a later generation was looked for up to the end of the journal."""
+        chain = self._chains.get(partition)
+        if chain is None:
+            return
+        try:
+            chain.at_end()
+        except ChainBroken as error:
+            raise JournalBroken(str(error)) from error
+
+    def _rewind(self, partition: int, offset: int, link: Link, hole: ChainHole) -> None:
+        """Go back to the kept link, once for each place: a record may only have been missed."""
         log.warning(
             "%s-%d: %s; going back to offset %d", self.topic, partition, hole, link.next_offset
         )
@@ -207,7 +267,12 @@ class JournalReader:
         starts = []
         for committed in self._consumer.committed(partitions, timeout=30):
             start = self._on_assigned(committed.partition, self._committed_link(committed))
-            self._chains[committed.partition] = Chain(start.link)
+            chain = ChainReader(start.link)
+            if start.lost is not None:
+                log.error("%s (a later generation is looked for)", start.lost)
+                chain.look_ahead(start.offset, start.lost)
+            self._chains[committed.partition] = chain
+            self._starts_of[committed.partition] = start
             starts.append(TopicPartition(self.topic, committed.partition, start.offset))
         return starts
 

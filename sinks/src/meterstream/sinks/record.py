@@ -20,8 +20,12 @@ from meterstream.schemas.verdicts import Verdict
 
 from .sections import read_table
 
-EPOCH_FACTOR: Final = 2**48
-"""A version is the leader epoch times this, plus the journal offset."""
+EPOCH_FACTOR: Final = 2**40
+GENERATION_FACTOR: Final = 2**54
+"""A version is the generation times this, plus the leader epoch times EPOCH_FACTOR, plus the
+journal offset: a journal made again begins at offset and epoch 0, but in a later generation."""
+_MAX_EPOCH: Final = GENERATION_FACTOR // EPOCH_FACTOR - 1
+_MAX_GENERATION: Final = 2**64 // GENERATION_FACTOR - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,14 @@ class JournalRecord:
     @property
     def version(self) -> int:
         """The version of all rows of this record: later records have higher ones."""
-        return self.leader_epoch * EPOCH_FACTOR + self.offset
+        generation = min(self.header.generation, _MAX_GENERATION)
+        epoch = min(self.leader_epoch, _MAX_EPOCH)
+        return generation * GENERATION_FACTOR + epoch * EPOCH_FACTOR + self.offset
+
+
+def leader_epoch_of(version: int) -> int:
+    """Return the leader epoch that a version tells, which is a record's up to `_MAX_EPOCH`."""
+    return version % GENERATION_FACTOR // EPOCH_FACTOR
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,27 +3,42 @@
 A feed keeps its place twice: as a link in the metadata of its committed offset, and in the table
 `positions`, written with the rows. It goes on at the earlier one, since rows are idempotent; and
 only at a link, never at a bare offset. Where ClickHouse has no place at all it is empty, and all
-rows are made again from the genesis record on.
+rows are made again from the genesis record on. Where the journal no longer has the place, the feed
+looks for a later genesis record.
 """
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
+from uuid import UUID
 
 from clickhouse_connect.driver.client import Client
 from confluent_kafka import Message
 
-from meterstream.schemas.journal import HEADER_KEY, Chain, Header, Link, MalformedRecord
+from meterstream.schemas.journal import (
+    Chain,
+    Header,
+    Link,
+    MalformedRecord,
+    find_header,
+    packed_header,
+)
+from meterstream.schemas.journal.header import MAX_GRACE_SECONDS, NONE
 
 from .errors import JournalBroken
 from .log_reader import LogReader
 from .positions import read_position
-from .record import EPOCH_FACTOR
+from .record import leader_epoch_of
 from .windows import SECOND_US
 
 REWIND_US: Final = 3600 * 1_000_000
 """How much of the clock before a cut is read again, besides the grace there: cells that were open
 at the cut may have lost the row they had before it, and are written anew by these records."""
+
+ADVICE: Final = (
+    "Begin a new generation with `meterstream meter --new-generation`, then start the sink again"
+)
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +52,12 @@ class Start:
     cut: Link | None = None
     """Set where the journal lost records that were stored: the link after the last one left of
     them. Rows of later records must be removed before anything is read."""
+    lost: str | None = None
+    """Set where the journal cannot be followed from `link`: why. A genesis record of a later
+    generation is looked for from `offset` on; if there is none the feed stops with this."""
+    stored: Mapping[UUID, int] = field(default_factory=dict)
+    """Up to where the events of each topic are stored, by its id: where a genesis that is looked
+    for begins before that, they would be counted twice."""
 
 
 class StartFinder:
@@ -49,7 +70,10 @@ class StartFinder:
         self._feed = feed
 
     def find(self, partition: int, committed: Link | None) -> Start:
-        """Return where to begin in `partition`. Raises JournalBroken where that is nowhere."""
+        """Return where to begin in `partition`, or to look for a later generation.
+
+        Raises JournalBroken where that is nowhere.
+        """
         low, high = self._log.bounds(self._topic, partition)
         position = read_position(self._client, self._feed, partition)
         if position is None:
@@ -63,18 +87,19 @@ class StartFinder:
                 )
             return Start(low, None)
         link = position.link
-        if committed is not None and low <= committed.next_offset < link.next_offset:
+        if committed is not None and low <= committed.next_offset and _is_before(committed, link):
             link = committed
         if low > link.next_offset:
-            raise JournalBroken(
+            lost = (
                 f"{self._topic}-{partition}: the {self._feed} feed goes on at offset"
                 f" {link.next_offset}, but retention has removed everything before {low}. The sink"
-                " was down for longer than the journal is kept; the rows between are lost. Begin a"
-                " new generation with `meterstream meter --new-generation`"
+                " was down for longer than the journal is kept; the rows between are lost."
+                f" {ADVICE}"
             )
+            return Start(low, link, lost=lost)
         if self._joins(partition, link, low, high):
             return Start(link.next_offset, link)
-        return self._after_cut(partition, low)
+        return self._after_cut(partition, link, low)
 
     def _joins(self, partition: int, link: Link, low: int, high: int) -> bool:
         """Tell whether the journal still holds the record that `link` comes from."""
@@ -85,16 +110,21 @@ class StartFinder:
         message = self._log.at(self._topic, partition, link.prev)
         return message is not None and _is_at(message, link)
 
-    def _after_cut(self, partition: int, low: int) -> Start:
-        """Return where to begin in a journal that lost records which are stored."""
+    def _after_cut(self, partition: int, place: Link, low: int) -> Start:
+        """Return where to begin in a journal that lost records which are stored.
+
+        `place` is where the feed stood.
+        """
         stored = self._client.query(
             "SELECT journal_offset, generation, events_to, toUnixTimestamp64Micro(clock), version"
             " FROM ledger FINAL"
             " WHERE partition = {partition:UInt16} AND journal_offset >= {low:Int64}"
-            " AND (events_topic_id, generation) IN (SELECT events_topic_id, generation FROM ledger"
-            " WHERE partition = {partition:UInt16} ORDER BY generation DESC LIMIT 1)"
+            " AND generation = {generation:UInt32}"
+            " AND events_topic_id IN (SELECT events_topic_id FROM ledger"
+            " WHERE partition = {partition:UInt16} AND generation = {generation:UInt32}"
+            " ORDER BY version DESC LIMIT 1)"
             " ORDER BY journal_offset",
-            parameters={"partition": partition, "low": low},
+            parameters={"partition": partition, "generation": place.generation, "low": low},
         ).result_rows
         links = [
             (Link(int(at) + 1, int(at), int(generation), int(events_to), int(clock)), int(version))
@@ -107,17 +137,17 @@ class StartFinder:
             middle = (left + right) // 2
             link, version = links[middle]
             message = self._log.at(self._topic, partition, link.prev)
-            if message is not None and _is_at(message, link, version // EPOCH_FACTOR):
+            if message is not None and _is_at(message, link, leader_epoch_of(version)):
                 left = middle + 1
-                grace_us = header_of(message).grace_seconds * SECOND_US
+                grace_us = _grace_us_of(message)
             else:
                 right = middle
         if left == 0:
-            raise JournalBroken(
+            lost = (
                 f"{self._topic}-{partition}: none of the records that ClickHouse knows is in the"
-                " journal any more: it was deleted, or made anew. Begin a new generation with"
-                " `meterstream meter --new-generation`, and keep this database"
+                f" journal any more: it was deleted, or made anew. Keep this database. {ADVICE}"
             )
+            return Start(low, place, lost=lost, stored=self._stored(partition))
         cut = links[left - 1][0]
         before = [
             link for link, _ in links[:left] if link.clock_us <= cut.clock_us - REWIND_US - grace_us
@@ -125,7 +155,7 @@ class StartFinder:
         start = before[-1] if before else None
         if start is None:
             first = self._log.at(self._topic, partition, low)
-            if first is None or header_of(first).prev != -1:
+            if first is None or not _begins_all(first):
                 raise JournalBroken(
                     f"{self._topic}-{partition} was cut at offset {cut.prev}, and too little of it"
                     " is left to mend the minutes that were open then. Begin a new generation with"
@@ -140,13 +170,19 @@ class StartFinder:
         )
         return Start(low if start is None else start.next_offset, start, cut)
 
+    def _stored(self, partition: int) -> dict[UUID, int]:
+        """Return up to where the events of each topic are stored."""
+        rows = self._client.query(
+            "SELECT events_topic_id, max(events_to) FROM ledger"
+            " WHERE partition = {partition:UInt16} GROUP BY events_topic_id",
+            parameters={"partition": partition},
+        ).result_rows
+        return {UUID(str(topic_id)): int(position) for topic_id, position in rows}
 
-def header_of(message: Message) -> Header:
-    """Return the header of a journal record; MalformedRecord if it has none that can be read."""
-    packed = dict(message.headers() or []).get(HEADER_KEY)
-    if not isinstance(packed, bytes):
-        raise MalformedRecord(f"no header {HEADER_KEY}")
-    return Header.unpack(packed)
+
+def header_of(message: Message) -> Header | None:
+    """Return a record's header, None if it is not the meter's; MalformedRecord if it is broken."""
+    return find_header(packed_header(message.headers()), message.value() or b"")
 
 
 def place_of(message: Message) -> tuple[int, int]:
@@ -162,11 +198,18 @@ def timestamp_us_of(message: Message) -> int:
     return int(message.timestamp()[1]) * 1000
 
 
+def _is_before(one: Link, other: Link) -> bool:
+    """Tell whether `one` is the earlier place; a journal made again begins at offset 0 again."""
+    return (one.generation, one.next_offset) < (other.generation, other.next_offset)
+
+
 def _is_at(message: Message, link: Link, leader_epoch: int | None = None) -> bool:
-    """Tell whether `message` is the record whose `link` this is."""
+    """Tell whether `message` is the record whose `link` this is, or was: it may be broken now."""
     try:
         header = header_of(message)
     except MalformedRecord:
+        return True
+    if header is None:
         return False
     clock_us = Chain().clock_after(header, timestamp_us_of(message))
     if leader_epoch is not None and leader_epoch != max(0, message.leader_epoch() or 0):
@@ -176,3 +219,21 @@ def _is_at(message: Message, link: Link, leader_epoch: int | None = None) -> boo
         link.events_position,
         link.clock_us,
     )
+
+
+def _grace_us_of(message: Message) -> int:
+    """Return the grace that a record tells; the longest one if it is broken."""
+    try:
+        header = header_of(message)
+    except MalformedRecord:
+        header = None
+    return (MAX_GRACE_SECONDS if header is None else header.grace_seconds) * SECOND_US
+
+
+def _begins_all(message: Message) -> bool:
+    """Tell whether `message` is the genesis of a journal's first generation."""
+    try:
+        header = header_of(message)
+    except MalformedRecord:
+        return False
+    return header is not None and header.prev == NONE

@@ -70,13 +70,13 @@ def begun(**settings: int) -> tuple[Writer, JournalRecord]:
 class FakeTables:
     """Tables that hold what a test puts into them; the rest is empty."""
 
-    positions: dict[str, list[int | None]] = field(default_factory=dict)
+    positions: dict[str, list[tuple[int, int] | None]] = field(default_factory=dict)
     """Answers by feed; the last one stays."""
     ledger_rows: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=COLUMNS))
     charge_rows: pl.DataFrame = field(default_factory=pl.DataFrame)
     asked: list[Span] = field(default_factory=list)
 
-    def position(self, feed: str, partition: int) -> int | None:
+    def position(self, feed: str, partition: int) -> tuple[int, int] | None:
         answers = self.positions.get(feed, [None])
         return answers.pop(0) if len(answers) > 1 else answers[0]
 
@@ -116,7 +116,9 @@ class FakeTables:
     def quarters_before(self, segment: Segment, journal_offset: int) -> pl.Series:
         return pl.Series("old", [], pl.Int64)
 
-    def sessions(self, partition: int, topic_ids: Collection[UUID]) -> pl.DataFrame:
+    def sessions(
+        self, partition: int, topic_ids: Collection[UUID], generation: int
+    ) -> pl.DataFrame:
         return pl.DataFrame()
 
     def strangers(self, table: str) -> pl.DataFrame:

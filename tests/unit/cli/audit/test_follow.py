@@ -11,7 +11,9 @@ def follow(log: MemoryLog, link: Link | None = None) -> tuple[list[int], Finding
     """Read the log to its end; return the offsets of valid records."""
     findings = Findings()
     follower = Follower(log, 0, "journal", findings, link)
-    return [one.offset for one in follower.read(lambda _: False, lambda: False)], findings, follower
+    offsets = [one.offset for one in follower.read(lambda _: False, lambda: False)]
+    follower.finish()
+    return offsets, findings, follower
 
 
 def test_void_records_are_skipped_and_counted() -> None:
@@ -28,20 +30,57 @@ def test_void_records_are_skipped_and_counted() -> None:
 
 
 def test_a_wrong_value_breaks_the_chain_until_the_next_genesis() -> None:
-    """The record whose value is not its header's is named, and those that continue it are not."""
+    """What a later generation has put right is noted, and the chain is whole again."""
     writer, genesis = begun()
     broken, after = writer.step([], clock_us=5), writer.step([], clock_us=6)
     again = writer.new_generation(7)
     more = writer.step([], clock_us=8)
     log = MemoryLog(raw(genesis), raw(broken, value=b"x"), raw(after), raw(again), raw(more))
-    offsets, findings, _ = follow(log)
-    assert offsets == [0, 3, 4]
+    offsets, findings, follower = follow(log)
+    assert (offsets, findings.kept, follower.is_broken) == ([0, 3, 4], [], False)
+    (note,) = findings.notes
+    assert note.startswith("partition 0: journal offset 1 is broken (the value's CRC-32 is")
+    assert note.endswith("generation 2 goes on at offset 3 from event 0")
+
+
+def test_a_break_without_a_later_generation_is_named() -> None:
+    """The first record that is broken is, and those that continue it are not."""
+    writer, genesis = begun()
+    broken, after = writer.step([]), writer.step([])
+    writer, other = begun()
+    log = MemoryLog(raw(genesis), raw(broken, value=b"x"), raw(after), raw(other))
+    offsets, findings, follower = follow(log)
+    assert (offsets, follower.is_broken) == ([0], True)
     (text,) = texts(findings.kept)
     assert text.startswith("journal, partition 0, offset 1: the value's CRC-32 is")
 
 
+def test_a_record_that_cannot_be_decoded_is_named_all_the_same() -> None:
+    """Sinks stop there, whatever comes later."""
+    writer, genesis = begun()
+    step, again = writer.step([]), writer.new_generation(7)
+    log = MemoryLog(raw(genesis), raw(step), raw(again))
+    findings = Findings()
+    follower = Follower(log, 0, "journal", findings, None)
+    for one in follower.read(lambda _: False, lambda: False):
+        if one.offset == 1:
+            follower.reject(1, "cut off")
+    follower.finish()
+    assert texts(findings.kept) == ["journal, partition 0, offset 1: cut off"]
+    assert (follower.is_broken, findings.notes) == (True, [])
+
+
+def test_a_break_before_all_that_can_be_read_is_named() -> None:
+    """Nobody knows what had been decided there, whatever begins behind it."""
+    writer, genesis = begun()
+    again = writer.new_generation(7)
+    offsets, findings, follower = follow(MemoryLog(raw(genesis, value=b"x"), raw(again)))
+    assert (offsets, follower.is_broken) == ([1], True)
+    assert texts(findings.kept)[0].startswith("journal, partition 0, offset 0: the value's CRC")
+
+
 def test_what_the_broker_cannot_give_is_named() -> None:
-    """A corrupt batch, a foreign record and a missing beginning are each one finding."""
+    """A corrupt batch and a missing beginning are each one finding; a foreign record is void."""
     writer, genesis = begun()
     step = writer.step([])
     _, findings, _ = follow(MemoryLog(raw(genesis), Corrupt(1, "CRC"), raw(step)))
@@ -49,10 +88,9 @@ def test_what_the_broker_cannot_give_is_named() -> None:
         "journal, partition 0, offset 1: the record cannot be read: CRC"
     ]
     foreign = raw(step)
-    _, findings, _ = follow(
-        MemoryLog(raw(genesis), type(foreign)(1, 0, None, b"what is this"), raw(writer.step([])))
-    )
-    assert [text.split(": ")[1] for text in texts(findings.kept)] == ["it has no chain header"]
+    stranger = type(foreign)(1, 0, None, b"what is this")
+    _, findings, follower = follow(MemoryLog(raw(genesis), stranger))
+    assert (findings.total, follower.void_records) == (0, 1)
     _, findings, _ = follow(MemoryLog(raw(step)))
     assert "the chain's beginning is gone" in texts(findings.kept)[0]
 

@@ -50,15 +50,15 @@ def test_findings_are_all_counted_and_some_are_kept() -> None:
 def test_a_feed_is_waited_for() -> None:
     """A feed that comes is waited for; one that does not is named once, with what it lacks."""
     findings = Findings()
-    tables = FakeTables({CELLS: [3, 5, 9]})
-    assert Feed(CELLS, 0, tables, patience(), findings).reach(8)
-    slow = Feed(CELLS, 0, FakeTables({CELLS: [3]}), patience(), findings)
-    assert not slow.reach(8)
-    assert not slow.reach(9)
+    tables = FakeTables({CELLS: [(1, 3), (1, 5), (1, 9)]})
+    assert Feed(CELLS, 0, tables, patience(), findings).reach(1, 8)
+    slow = Feed(CELLS, 0, FakeTables({CELLS: [(1, 3)]}), patience(), findings)
+    assert not slow.reach(1, 8)
+    assert not slow.reach(1, 9)
     (text,) = texts(findings.kept)
     assert "the sink lags: it is 6 journal records behind after 1 s" in text
     off = Feed(HISTORY, 0, FakeTables(), patience(), findings)
-    assert not off.reach(1)
+    assert not off.reach(1, 1)
     assert findings.notes == [
         "runs: not compared, the history feed is off, or has stored nothing yet"
     ]

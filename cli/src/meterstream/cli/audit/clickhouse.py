@@ -17,8 +17,8 @@ from .ledger import COLUMNS
 from .scope import Segment
 from .tables import Span, Watermark
 
-_OFFSET: Final = "toInt64(bitAnd(version, 281474976710655)) AS journal_offset"
-"""The lower 48 bits of a version are the journal offset of the record that a row is from."""
+_OFFSET: Final = "toInt64(bitAnd(version, 1099511627775)) AS journal_offset"
+"""The lower 40 bits of a version are the journal offset of the record that a row is from."""
 _OF_SEGMENT: Final = (
     "events_topic_id = {topic:UUID} AND generation = {generation:UInt32}"
     " AND partition = {partition:UInt16}"
@@ -79,15 +79,15 @@ class ClickHouseTables:
     def _rows(self, sql: str, **parameters: Any) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in self._client.query(sql, parameters=parameters).result_rows]
 
-    def position(self, feed: str, partition: int) -> int | None:
-        """Return the journal offset that a feed of the sink reads next, None if there is none."""
+    def position(self, feed: str, partition: int) -> tuple[int, int] | None:
+        """Return generation and next journal offset of a feed, None if it has stored nothing."""
         rows = self._rows(
-            "SELECT next_offset FROM positions FINAL"
+            "SELECT generation, next_offset FROM positions FINAL"
             " WHERE feed = {feed:String} AND partition = {partition:UInt16}",
             feed=feed,
             partition=partition,
         )
-        return int(rows[0][0]) if rows else None
+        return (int(rows[0][0]), int(rows[0][1])) if rows else None
 
     def oldest_link(self, partition: int, log_start: int) -> Link | None:
         """Return a link to before the oldest ledger row at or after `log_start`.
@@ -154,8 +154,8 @@ class ClickHouseTables:
             f"SELECT {', '.join(_CHARGED[table])} FROM {table} FINAL"  # noqa: S608
             f" PREWHERE {_OF_SEGMENT} AND NOT ({_SPAN})"
             f" WHERE {_CHARGED_WHERE[table]}"
-            " AND bitAnd(version, 281474976710655) >= {first:Int64}"
-            " AND bitAnd(version, 281474976710655) <= {last:Int64}"
+            " AND bitAnd(version, 1099511627775) >= {first:Int64}"
+            " AND bitAnd(version, 1099511627775) <= {last:Int64}"
             " ORDER BY event_offset LIMIT {limit:Int64}",
             **_of(segment),
             **_span(span),
@@ -211,14 +211,16 @@ class ClickHouseTables:
         frame = self._frame(
             "SELECT DISTINCT toInt64(toUnixTimestamp(toStartOfFifteenMinutes(window_start))) AS old"  # noqa: S608
             f" FROM usage_minutes FINAL WHERE {_OF_SEGMENT} AND late = -1"
-            " AND bitAnd(version, 281474976710655) < {journal_offset:Int64}",
+            " AND bitAnd(version, 1099511627775) < {journal_offset:Int64}",
             **_of(segment),
             journal_offset=journal_offset,
         )
         return frame["old"]
 
-    def sessions(self, partition: int, topic_ids: Collection[UUID]) -> pl.DataFrame:
-        """Return the sessions of a partition that were counted from these events topics."""
+    def sessions(
+        self, partition: int, topic_ids: Collection[UUID], generation: int
+    ) -> pl.DataFrame:
+        """Return a partition's sessions of these events topics, from a generation on."""
         columns = [
             f"toUnixTimestamp64Micro({c.name}) AS {c.name}_us"
             if c.kind == "microseconds"
@@ -228,8 +230,9 @@ class ClickHouseTables:
         frame = self._frame(
             f"SELECT {', '.join(columns)}, {_OFFSET} FROM sessions FINAL"  # noqa: S608
             " WHERE partition = {partition:UInt16}"
-            " AND events_topic_id IN {topics:Array(UUID)}",
+            " AND events_topic_id IN {topics:Array(UUID)} AND generation >= {generation:UInt32}",
             partition=partition,
+            generation=generation,
             topics=[str(topic) for topic in topic_ids],
         )
         return frame.rename({f"{c.name}_us": c.name for c in SESSION if c.kind == "microseconds"})

@@ -22,13 +22,17 @@ class Feed:
         self._tables = tables
         self._patience = patience
         self._findings = findings
-        self._position = 0
+        self._place = (0, 0)
+        """Generation and next offset."""
         self.reached = True
         """Whether it was where it had to be each time."""
 
-    def reach(self, journal_offset: int) -> bool:
-        """Wait until the record at `journal_offset` is stored; report it once if it is not."""
-        while self.reached and self._position <= journal_offset:
+    def reach(self, generation: int, journal_offset: int) -> bool:
+        """Wait until this record of a generation is stored; report it once if it is not.
+
+        A journal that was made again has low offsets in a later generation.
+        """
+        while self.reached and self._place <= (generation, journal_offset):
             found = self._tables.position(self._name, self._partition)
             if found is None and self._name == HISTORY:
                 self._findings.note(
@@ -36,8 +40,11 @@ class Feed:
                 )
                 self.reached = False
                 return False
-            self._position = found or 0
-            behind = journal_offset + 1 - self._position
+            self._place = found or (0, 0)
+            at, position = self._place
+            if at < generation and position > journal_offset:
+                position = 0  # of the journal before
+            behind = 0 if at > generation else journal_offset + 1 - position
             stage = f"partition {self._partition}: the {_STAGES[self._name]} is"
             if behind > 0 and not self._patience.wait(f"{stage} {behind:,} journal records behind"):
                 self.reached = False
@@ -46,7 +53,7 @@ class Feed:
                         self._name,
                         "positions",
                         self._partition,
-                        f"journal offset {self._position}",
+                        f"journal offset {self._place[1]}",
                         f"the {_STAGES[self._name]} lags: it is {behind:,} journal records behind"
                         f" after {self._patience.timeout_s:.0f} s",
                     )

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from meterstream.schemas.journal import Chain, ChainBroken, Header, Kind, Link, MalformedRecord
+from meterstream.schemas.journal import ChainBroken, ChainReader, Link, MalformedRecord
 
 from .findings import Finding, Findings
 from .scope import Segment, ValidRecord
@@ -18,6 +18,16 @@ class Raw:
     timestamp_us: int
     header: bytes | None
     value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """A place that no reader gets past, and why."""
+
+    offset: int
+    reason: str
+    is_first: bool
+    """Whether no valid record comes before it: then nobody knows what has been decided there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +54,10 @@ class RecordLog(Protocol):
 
 
 class Follower:
-    """Walks along the chain of one partition. After a break it goes on at the next genesis."""
+    """Walks along the chain of one partition.
+
+    After a break it goes on at the next genesis, as sinks and publishers do.
+    """
 
     def __init__(
         self, log: RecordLog, partition: int, topic: str, findings: Findings, link: Link | None
@@ -52,19 +65,28 @@ class Follower:
         self._log = log
         self._topic = topic
         self._findings = findings
-        self._chain = Chain(link)
-        self._broken = False
-        self._last_generation = 0
+        self._chain = ChainReader(link)
+        self._break: Break | None = None
         self.partition = partition
         self.position = 0
         """The next journal offset to look at."""
-        self.void_records = 0
-        self.breaks = 0
+        self.is_broken = False
+        """Whether there was a break that leaves open what was decided."""
 
     @property
     def link(self) -> Link | None:
         """Where the chain stands; None before its genesis and after a break."""
-        return self._chain.link
+        return None if self._chain.looks_ahead else self._chain.link
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether it looks for a later generation behind a break."""
+        return self._chain.looks_ahead
+
+    @property
+    def void_records(self) -> int:
+        """How many void records were passed over."""
+        return self._chain.void_records
 
     def read(
         self, done: Callable[["Follower"], bool], wait: Callable[[], bool]
@@ -87,27 +109,39 @@ class Follower:
 
     def reject(self, offset: int, reason: str) -> None:
         """Report that the valid record at `offset` cannot be decoded: every reader stops there."""
-        self._break(offset, reason)
+        self._look_ahead(offset, reason)
+        self._chain.cannot_read(offset)
+        self.finish()
+
+    def finish(self) -> None:
+        """Report a break behind which no later generation has begun."""
+        found, self._break = self._break, None
+        if found is not None:
+            self.is_broken = True
+            at = f"offset {found.offset}"
+            self._findings.add(Finding("chain", self._topic, self.partition, at, found.reason))
 
     def _take(self, found: Raw | Corrupt) -> ValidRecord | None:
         if isinstance(found, Corrupt):
-            self._break(found.offset, f"the record cannot be read: {found.reason}")
+            self._look_ahead(found.offset, f"the record cannot be read: {found.reason}")
+            self._chain.cannot_read(found.offset)
             return None
         try:
-            if found.header is None:
-                raise MalformedRecord("it has no chain header: not the meter's record")
-            header = Header.unpack(found.header)
-            if self._broken and not self._is_new_beginning(header):
-                return None
-            if not self._chain.take(found.offset, found.timestamp_us, header):
-                self.void_records += 1
-                return None
-            header.check_value(found.value)
+            header = self._chain.take(found.offset, found.timestamp_us, found.header, found.value)
         except (MalformedRecord, ChainBroken) as error:
-            self._break(found.offset, str(error))
+            self._look_ahead(found.offset, str(error))
+            header = self._chain.take(found.offset, found.timestamp_us, found.header, found.value)
+        if header is None:
             return None
-        self._broken = False
-        self._last_generation = header.generation
+        if self._break is not None and self._break.is_first:
+            self.finish()
+        elif self._break is not None:
+            broken, self._break = self._break, None
+            self._findings.note(
+                f"partition {self.partition}: journal offset {broken.offset} is broken"
+                f" ({broken.reason}); generation {header.generation} goes on at offset"
+                f" {found.offset} from event {header.events_from}"
+            )
         link = self._chain.link
         assert link is not None, "a valid record leaves a link"
         return ValidRecord(
@@ -119,15 +153,8 @@ class Follower:
             link.clock_us,
         )
 
-    def _is_new_beginning(self, header: Header) -> bool:
-        return header.kind is Kind.GENESIS and header.generation > self._last_generation
-
-    def _break(self, offset: int, reason: str) -> None:
-        """Report the first broken record; those that continue it follow from it."""
-        if not self._broken:
-            self._findings.add(
-                Finding("chain", self._topic, self.partition, f"offset {offset}", reason)
-            )
-            self.breaks += 1
-        self._broken = True
-        self._chain = Chain()
+    def _look_ahead(self, offset: int, reason: str) -> None:
+        """Look for a later generation; of several breaks until there the first one counts."""
+        if not self._chain.looks_ahead:
+            self._break = Break(offset, reason, self._chain.link is None)
+            self._chain.look_ahead(offset, reason)

@@ -127,10 +127,11 @@ class PartitionAudit:
             self._ledger_from = link.next_offset
         for block in blocks(follower.read(self._is_done, self._wait(follower)), follower.reject):
             self._take(block)
+        follower.finish()
         self._count(follower)
         decided = range(self.totals.start, self._decided_to)
         self.refusals.covers(place.events_topic_id, place.partition, decided)
-        if follower.breaks:
+        if follower.is_broken:
             self._findings.note(
                 f"partition {place.partition}: cells and sessions are not compared, since the"
                 " chain is broken"
@@ -140,7 +141,7 @@ class PartitionAudit:
                 check.finish(self._tables, kept.as_of.first, kept.last, self._findings)
             if not kept.from_genesis:
                 self._check_before(segment, kept)
-        if self._feeds[CELLS].reached and not follower.breaks:
+        if self._feeds[CELLS].reached and not follower.is_broken:
             self._check_state(follower)
         self.totals.void_records = follower.void_records
 
@@ -149,7 +150,7 @@ class PartitionAudit:
             return False
         link = follower.link
         if link is None:
-            return bool(follower.breaks) or self._place.events.end == self._place.events.start
+            return follower.looks_ahead or self._place.events.end == self._place.events.start
         return link.events_position >= self._place.events.end
 
     def _wait(self, follower: Follower) -> Callable[[], bool]:
@@ -179,14 +180,14 @@ class PartitionAudit:
         self.refusals.add(block)
         self._sessions.add(block, newer=False)
         rows = self._add(block, kept)
-        if self._feeds[CELLS].reach(kept.last):
+        if self._feeds[CELLS].reach(segment.generation, kept.last):
             found = check_ledger(block, self._ledger_from, self._tables, findings)
             if segment.events_topic_id == self._place.events_topic_id:
                 self.totals.in_ledger += int(found.select(LEDGER_CLASSES).to_numpy().sum())
             if rows is not None:
                 kept.charges["charges"].block(block, rows, self._tables, findings)
         self._ledger_from = kept.last + 1
-        if rows is not None and self._feeds[HISTORY].reach(kept.last):
+        if rows is not None and self._feeds[HISTORY].reach(segment.generation, kept.last):
             kept.charges["runs"].block(block, rows, self._tables, findings)
 
     def _begin(self, block: Block) -> _Segment:
@@ -254,7 +255,7 @@ class PartitionAudit:
                     f"events {totals.end - behind} to {totals.end}",
                     "no valid record decides them: the meter is"
                     f" {behind:,} events behind after {self._patience.timeout_s:.0f} s"
-                    if not follower.breaks
+                    if not follower.is_broken
                     else "no record that can be trusted decides them",
                 )
             )
@@ -304,7 +305,9 @@ class PartitionAudit:
                     self._findings,
                 )
         ids = {segment.events_topic_id for segment in self._segments}
-        sessions = self._tables.sessions(self._place.partition, ids)
+        # A journal that was made again knows nothing of the generations before.
+        oldest = min((segment.generation for segment in self._segments), default=0)
+        sessions = self._tables.sessions(self._place.partition, ids, oldest)
         if len(sessions):
             self._read_to(follower, int(sessions["journal_offset"].max()))  # type: ignore[arg-type]
         first = min((kept.as_of.first for kept in self._segments.values()), default=-1)

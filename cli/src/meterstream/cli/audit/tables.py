@@ -37,8 +37,8 @@ class Span:
 class Tables(Protocol):
     """The tables of one database, each with FINAL, as frames in the form of `columns`."""
 
-    def position(self, feed: str, partition: int) -> int | None:
-        """Return the journal offset that a feed of the sink reads next, None if there is none."""
+    def position(self, feed: str, partition: int) -> tuple[int, int] | None:
+        """Return generation and next journal offset of a feed, None if it has stored nothing."""
         ...
 
     def oldest_link(self, partition: int, log_start: int) -> Link | None:
@@ -83,8 +83,10 @@ class Tables(Protocol):
         """Return the quarters with on-time minutes that were last changed before that record."""
         ...
 
-    def sessions(self, partition: int, topic_ids: Collection[UUID]) -> pl.DataFrame:
-        """Return the sessions of a partition that were counted from these events topics."""
+    def sessions(
+        self, partition: int, topic_ids: Collection[UUID], generation: int
+    ) -> pl.DataFrame:
+        """Return a partition's sessions of these events topics, from a generation on."""
         ...
 
     def strangers(self, table: str) -> pl.DataFrame:

@@ -3,7 +3,8 @@
 A record is valid only if its `prev` is the offset of the last valid record before it, its
 generation is the chain's, its event positions continue and its clock is not lower. A genesis is
 valid if its generation is higher than the chain's and no valid record stands behind its `prev`,
-the last record that its writer knew. Any other record is void, and every reader skips it. So of two
+the last record that its writer knew. Any other record is void, and every reader skips it; one that
+is not the meter's (see `strangers`) cannot be part of a chain, and is void as well. So of two
 writers that both believe to own a partition, the one whose record continues the chain first wins,
 and the other's records mean nothing.
 """
@@ -60,6 +61,8 @@ class Chain:
     def __init__(self, link: Link | None = None) -> None:
         self._link = link
         self.void_records = 0
+        self.strangers = 0
+        """How many of the void records are not the meter's."""
 
     @property
     def link(self) -> Link | None:
@@ -99,6 +102,18 @@ class Chain:
         )
         self.void_records += 1
         return False
+
+    def pass_over(self, offset: int) -> None:
+        """Move past a record that is not the meter's: it is void."""
+        link = self._link
+        if link is None or offset >= link.next_offset:
+            self.void_records += 1
+            self.strangers += 1
+            self.skip_to(offset + 1)
+
+    def begin_at(self, link: Link | None) -> None:
+        """Go on at `link`, or at the genesis that comes next."""
+        self._link = link
 
     def skip_to(self, offset: int) -> None:
         """Note that there is no record below `offset`: the log has none there (a marker, say)."""

@@ -32,7 +32,7 @@ CREATE TABLE IF NOT EXISTS usage_minutes ${on_cluster}
     partition UInt16 COMMENT 'Partition of the events topic',
     late Int64 DEFAULT -1 COMMENT '-1 in rows of events that were on time; else the journal offset of the record that counted late ones',
     log_time DateTime('UTC') COMMENT 'Clock of the partition when the row was decided, by the broker\'s log',
-    version UInt64 COMMENT 'Leader epoch times 2^48 plus journal offset; of rows with one identity the highest counts'
+    version UInt64 COMMENT 'Generation, leader epoch and journal offset in one number: of rows with one identity the highest counts'
 )
 ENGINE = ${replicated}ReplacingMergeTree(version)
 PARTITION BY toYYYYMMDD(window_start)
@@ -73,7 +73,7 @@ CREATE TABLE IF NOT EXISTS usage_quarters ${on_cluster}
     partition UInt16 COMMENT 'Partition of the events topic',
     late Int64 DEFAULT -1 COMMENT '-1 in rows of events that were on time; else the journal offset of the record that counted late ones',
     log_time DateTime('UTC') COMMENT 'Clock of the partition when the row was decided, by the broker\'s log',
-    version UInt64 COMMENT 'Leader epoch times 2^48 plus journal offset; of rows with one identity the highest counts'
+    version UInt64 COMMENT 'Generation, leader epoch and journal offset in one number: of rows with one identity the highest counts'
 )
 ENGINE = ${replicated}ReplacingMergeTree(version)
 PARTITION BY toYYYYMM(window_start)
@@ -114,7 +114,7 @@ CREATE TABLE IF NOT EXISTS usage_days ${on_cluster}
     partition UInt16 COMMENT 'Partition of the events topic',
     late Int64 DEFAULT -1 COMMENT '-1 in rows of events that were on time; else the journal offset of the record that counted late ones',
     log_time DateTime('UTC') COMMENT 'Clock of the partition when the row was decided, by the broker\'s log',
-    version UInt64 COMMENT 'Leader epoch times 2^48 plus journal offset; of rows with one identity the highest counts'
+    version UInt64 COMMENT 'Generation, leader epoch and journal offset in one number: of rows with one identity the highest counts'
 )
 ENGINE = ${replicated}ReplacingMergeTree(version)
 PARTITION BY toYear(window_start)
@@ -132,7 +132,7 @@ CREATE TABLE IF NOT EXISTS watermarks ${on_cluster}
     day_closed_until DateTime('UTC') COMMENT 'Days that start before this are in usage_days',
     journal_position Int64 COMMENT 'Next journal offset to read when these windows closed',
     updated_at DateTime64(6, 'UTC') COMMENT 'When the sink wrote the row, by its own clock',
-    version UInt64 COMMENT 'Leader epoch times 2^48 plus journal offset; of rows with one identity the highest counts'
+    version UInt64 COMMENT 'Generation, leader epoch and journal offset in one number: of rows with one identity the highest counts'
 )
 ENGINE = ${replicated}ReplacingMergeTree(version)
 ORDER BY (events_topic_id, generation, partition)

@@ -28,7 +28,7 @@ CREATE TABLE IF NOT EXISTS charges ${on_cluster}
     partition UInt16 COMMENT 'Partition of the events topic',
     late Int64 DEFAULT -1 COMMENT '-1 in rows of events that were on time; else the journal offset of the record that counted late ones',
     log_time DateTime('UTC') COMMENT 'Clock of the partition when the row was decided, by the broker\'s log',
-    version UInt64 COMMENT 'Leader epoch times 2^48 plus journal offset; of rows with one identity the highest counts'
+    version UInt64 COMMENT 'Generation, leader epoch and journal offset in one number: of rows with one identity the highest counts'
 )
 ENGINE = ${replicated}ReplacingMergeTree(version)
 PARTITION BY toYYYYMM(event_time)
@@ -55,7 +55,7 @@ CREATE TABLE IF NOT EXISTS sessions ${on_cluster}
     generation UInt32 COMMENT 'Generation of the journal; a new one adds rows and replaces none',
     partition UInt16 COMMENT 'Partition of the events topic',
     log_time DateTime('UTC') COMMENT 'Clock of the partition when the row was decided, by the broker\'s log',
-    version UInt64 COMMENT 'Leader epoch times 2^48 plus journal offset; of rows with one identity the highest counts'
+    version UInt64 COMMENT 'Generation, leader epoch and journal offset in one number: of rows with one identity the highest counts'
 )
 ENGINE = ${replicated}ReplacingMergeTree(version)
 ORDER BY (team_id, session_id)
@@ -84,7 +84,7 @@ CREATE TABLE IF NOT EXISTS ledger ${on_cluster}
     clock DateTime64(6, 'UTC') COMMENT 'Clock of the partition after the record',
     log_time DateTime64(6, 'UTC') COMMENT 'When the broker stored the journal record',
     stored_at DateTime64(6, 'UTC') COMMENT 'When the sink wrote this row, by its own clock',
-    version UInt64 COMMENT 'Leader epoch times 2^48 plus journal offset; of rows with one identity the highest counts'
+    version UInt64 COMMENT 'Generation, leader epoch and journal offset in one number: of rows with one identity the highest counts'
 )
 ENGINE = ${replicated}ReplacingMergeTree(version)
 ORDER BY (events_topic_id, generation, partition, journal_offset)
@@ -102,7 +102,7 @@ CREATE TABLE IF NOT EXISTS quarantine ${on_cluster}
     row_json String COMMENT 'The row as JSON',
     error String COMMENT 'What ClickHouse said',
     quarantined_at DateTime64(6, 'UTC') COMMENT 'When it was refused, by the sink\'s clock',
-    version UInt64 COMMENT 'Leader epoch times 2^48 plus journal offset; of rows with one identity the highest counts'
+    version UInt64 COMMENT 'Generation, leader epoch and journal offset in one number: of rows with one identity the highest counts'
 )
 ENGINE = ${replicated}ReplacingMergeTree(version)
 ORDER BY (target, events_topic_id, generation, partition, row_hash)
@@ -118,7 +118,7 @@ CREATE TABLE IF NOT EXISTS positions ${on_cluster}
     events_position Int64 COMMENT 'Next event offset after that record',
     clock DateTime64(6, 'UTC') COMMENT 'Clock of the partition after that record',
     updated_at DateTime64(6, 'UTC') COMMENT 'When the sink wrote the row, by its own clock',
-    version UInt64 COMMENT 'Leader epoch times 2^48 plus journal offset; of rows with one identity the highest counts'
+    version UInt64 COMMENT 'Generation, leader epoch and journal offset in one number: of rows with one identity the highest counts'
 )
 ENGINE = ${replicated}ReplacingMergeTree(version)
 ORDER BY (feed, partition)

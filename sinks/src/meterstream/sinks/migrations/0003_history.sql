@@ -50,7 +50,7 @@ CREATE TABLE IF NOT EXISTS runs ${on_cluster}
     generation UInt32 COMMENT 'Generation of the journal; a new one adds rows and replaces none',
     partition UInt16 COMMENT 'Partition of the events topic',
     log_time DateTime('UTC') COMMENT 'Clock of the partition when the row was decided, by the broker\'s log',
-    version UInt64 COMMENT 'Leader epoch times 2^48 plus journal offset; of rows with one identity the highest counts'
+    version UInt64 COMMENT 'Generation, leader epoch and journal offset in one number: of rows with one identity the highest counts'
 )
 ENGINE = ${replicated}ReplacingMergeTree(version)
 PARTITION BY toYYYYMM(event_time)
@@ -68,7 +68,7 @@ CREATE TABLE IF NOT EXISTS agent_sessions_daily ${on_cluster}
     generation UInt32 COMMENT 'Generation of the journal; a new one adds rows and replaces none',
     partition UInt16 COMMENT 'Partition of the events topic',
     log_time DateTime('UTC') COMMENT 'Clock of the partition when the row was decided, by the broker\'s log',
-    version UInt64 COMMENT 'Leader epoch times 2^48 plus journal offset; of rows with one identity the highest counts'
+    version UInt64 COMMENT 'Generation, leader epoch and journal offset in one number: of rows with one identity the highest counts'
 )
 ENGINE = ${replicated}ReplacingMergeTree(version)
 PARTITION BY toYear(day)

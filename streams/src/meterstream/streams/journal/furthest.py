@@ -2,18 +2,19 @@
 
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from confluent_kafka import Consumer, Message
 
-from meterstream.schemas.journal import HEADER_KEY, Chain, ChainBroken, Link, MalformedRecord
+from meterstream.schemas.journal import ChainBroken, ChainReader, Kind, Link, MalformedRecord
 from meterstream.streams.core import PartitionState, Policy, apply_record
 from meterstream.streams.kafka import log_bounds
 
 from .errors import NotJoined
 from .ledger import Counted
-from .reader import header_of, read_log, take_valid
+from .reader import JournalRecord, header_of, look_ahead, read_log, take_next
 from .restore import Topics, check_journal, whole_states, without_advice
 from .snapshots import read_catalogue
 
@@ -29,7 +30,8 @@ class Furthest:
     state: PartitionState | None
     """After the last record that could be taken; None where nothing is left to begin with."""
     reached: Link | None
-    """Where other readers of the journal come to, which keep no state: at or after the state."""
+    """Where other readers of the journal come to, which keep no state and go on behind a break at a
+    later genesis: at or after the state."""
     generation: int
     """The highest generation that a record or a snapshot names, a void record included."""
     end: int
@@ -67,8 +69,15 @@ def furthest_state(consumer: Consumer, topics: Topics, policy: Policy, partition
         return walked
     if newest is None:
         return Furthest(None, None, walked.generation, end, walked.broke_off or reason)
+    # Without a state others may go on at a genesis whose snapshot is lost.
+    reached = max(walked.reached or newest.link, newest.link, key=_progress)
     generation = max(walked.generation, newest.generation)
-    return Furthest(newest, newest.link, generation, end, reason)
+    return Furthest(newest, reached, generation, end, reason)
+
+
+def _progress(link: Link) -> tuple[int, int]:
+    """Return what the further one of two links has the higher of."""
+    return link.generation, link.events_position
 
 
 def reached_from(
@@ -107,11 +116,10 @@ class _Walk:
         self._policy = policy
         self._partition = partition
         self._state = state
-        self._chain = Chain(link)
+        self._chain = ChainReader(link)
         self._reached = link
         self._generation = generation if state is None else max(generation, state.generation)
         self._broke_off: str | None = None
-        self._is_over = False
 
     def over(self, messages: Iterator[tuple[int, Message]], end: int) -> Furthest:
         """Walk over `messages`, up to the journal's `end`."""
@@ -120,31 +128,38 @@ class _Walk:
         return Furthest(self._state, self._reached, self._generation, end, self._broke_off)
 
     def _pass(self, offset: int, message: Message) -> None:
-        if HEADER_KEY not in dict(message.headers() or ()):
-            log.warning("journal offset %d is not the meter's: passed over, as sinks do", offset)
+        with suppress(MalformedRecord):
+            header = header_of(message)
+            if header is not None:
+                # The number of a generation that was used once, if by a void one, stays used.
+                self._generation = max(self._generation, header.generation)
+        try:
+            record = take_next(self._chain, message)
+        except (ChainBroken, MalformedRecord) as broken:
+            reason = f"at journal offset {offset}: {broken}"
+            self._broke_off = self._broke_off or reason
+            look_ahead(self._chain, message, reason)
+            return
+        if record is not None:
+            self._reached = self._chain.link
+            self._apply(record)
+
+    def _apply(self, record: JournalRecord) -> None:
+        """Take a record into the state, which stands still from a break to the next genesis."""
+        if self._policy is None or (self._broke_off and record.header.kind is not Kind.GENESIS):
             return
         try:
-            # The number of a generation that was used once, if by a void record, stays used.
-            self._generation = max(self._generation, header_of(message).generation)
-            record = None if self._is_over else take_valid(self._chain, message)
-            if record is not None and self._policy is not None and self._broke_off is None:
-                self._state = apply_record(
-                    self._policy,
-                    self._partition,
-                    self._state,
-                    record.offset,
-                    record.timestamp_us,
-                    record.header,
-                    record.value,
-                )
-        except (ChainBroken, MalformedRecord) as broken:
-            # Nobody reads on from here.
-            self._broke_off = self._broke_off or f"at journal offset {offset}: {broken}"
-            self._is_over = True
+            self._state = apply_record(
+                self._policy,
+                self._partition,
+                self._state,
+                record.offset,
+                record.timestamp_us,
+                record.header,
+                record.value,
+            )
         except ValueError as unreadable:
             # Only a state needs what this record misses; sinks go on.
-            self._broke_off = f"at journal offset {offset}: {unreadable}"
-            self._reached = self._chain.link
+            self._broke_off = self._broke_off or f"at journal offset {record.offset}: {unreadable}"
         else:
-            if not self._is_over:
-                self._reached = self._chain.link
+            self._broke_off = None

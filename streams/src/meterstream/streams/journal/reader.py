@@ -1,13 +1,22 @@
 """Reads a journal partition record by record, and tells the valid ones from the void."""
 
+import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-from meterstream.schemas.journal import HEADER_KEY, Chain, Header, MalformedRecord
+from meterstream.schemas.journal import (
+    Chain,
+    ChainReader,
+    Header,
+    Link,
+    MalformedRecord,
+    find_header,
+    packed_header,
+)
 from meterstream.streams.kafka import BrokerUnavailable, read_some, timestamp_us
 
 STALL_SECONDS: Final = 30.0
@@ -15,6 +24,8 @@ STALL_SECONDS: Final = 30.0
 
 
 READ_RECORDS: Final = 200
+
+log = logging.getLogger("meterstream.journal")
 
 
 class Interrupted(Exception):
@@ -32,15 +43,21 @@ class JournalRecord:
     size: int
 
 
-def header_of(message: Message) -> Header:
-    """Return the chain header of a journal record; MalformedRecord if it carries none."""
-    headers: Iterable[tuple[str, object]] = message.headers() or ()  # type: ignore[assignment]
-    for key, value in headers:
-        if key == HEADER_KEY and isinstance(value, bytes):
-            return Header.unpack(value)
-    raise MalformedRecord(
-        f"the record at {message.topic()}-{message.partition()} offset {message.offset()} has no"
-        f" {HEADER_KEY} header: something else than the meter writes to the journal"
+def header_of(message: Message) -> Header | None:
+    """Return the chain header of a journal record, None if the record is not the meter's.
+
+    MalformedRecord if it is broken.
+    """
+    return find_header(packed_header(message.headers()), message.value() or b"")
+
+
+def warn_of_stranger(message: Message) -> None:
+    """Log that something else than the meter writes to the journal."""
+    log.warning(
+        "%s-%s, offset %s is not the meter's: it is void, and so are others like it",
+        message.topic(),
+        message.partition(),
+        message.offset(),
     )
 
 
@@ -52,12 +69,53 @@ def take_valid(chain: Chain, message: Message) -> JournalRecord | None:
     offset = message.offset()
     assert offset is not None
     header = header_of(message)
+    if header is None:
+        if not chain.strangers:
+            warn_of_stranger(message)
+        chain.pass_over(offset)
+        return None
     at_us = timestamp_us(message)
     if not chain.take(offset, at_us, header):
         return None
     value = message.value() or b""
     header.check_value(value)
     return JournalRecord(offset, at_us, header, value, len(value))
+
+
+def take_next(reader: ChainReader, message: Message) -> JournalRecord | None:
+    """Move `reader` past `message` as `take_valid` does; where it looks ahead, it goes on so."""
+    offset = message.offset()
+    assert offset is not None
+    at_us, value = timestamp_us(message), message.value() or b""
+    before = reader.strangers
+    header = reader.take(offset, at_us, packed_header(message.headers()), value)
+    if reader.strangers == 1 and not before:
+        warn_of_stranger(message)
+    return None if header is None else JournalRecord(offset, at_us, header, value, len(value))
+
+
+def is_at(message: Message, link: Link) -> bool:
+    """Tell whether `message` is the record that `link` comes from, or was: it may be broken now."""
+    try:
+        header = header_of(message)
+    except MalformedRecord:
+        return True
+    if header is None:
+        return False
+    clock_us = Chain(link).clock_after(header, timestamp_us(message))
+    return (header.generation, header.events_to, clock_us) == (
+        link.generation,
+        link.events_position,
+        link.clock_us,
+    )
+
+
+def look_ahead(reader: ChainReader, message: Message, reason: str) -> None:
+    """Let `reader`, which cannot get past `message`, look behind it for a later genesis."""
+    offset = message.offset()
+    assert offset is not None
+    reader.look_ahead(offset, reason)
+    take_next(reader, message)
 
 
 def read_chain(

@@ -199,6 +199,8 @@ def check_journal(
         header = header_of(message)
     except MalformedRecord as malformed:
         raise NotJoined(f"{name}: {malformed}. {ADVICE}") from malformed
+    if header is None:
+        raise NotJoined(f"{name}: the record at offset {link.prev} is not the meter's. {ADVICE}")
     clock_us = Chain(link).clock_after(header, timestamp_us(message))
     if (header.generation, header.events_to, clock_us) != (
         link.generation,

@@ -43,6 +43,7 @@ class Publisher:
             settings.client(
                 group_id=settings.topic(settings.publisher_group),
                 enable_auto_commit=False,
+                enable_partition_eof=True,
                 auto_offset_reset="error",
                 isolation_level="read_committed",
                 session_timeout_ms=6_000,
@@ -137,6 +138,7 @@ class Publisher:
 
     def _publish(self, messages: list[Message]) -> None:
         by_partition: dict[int, list[Message]] = defaultdict(list)
+        ends: set[int] = set()
         for message in messages:
             error, partition = message.error(), message.partition()
             if partition is None:
@@ -144,14 +146,19 @@ class Publisher:
                     log.warning("Kafka: %s", error.str())
             elif error is None:
                 by_partition[partition].append(message)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                ends.add(partition)
             elif error.code() == KafkaError._AUTO_OFFSET_RESET and partition in self._slots:
-                self._break(partition, SlotBroken(f"{self._journal}-{partition}: {error.str()}"))
+                # Retention was faster, or the journal was made again: a new slot looks for itself.
+                self._try_later(partition, SlotLost(error.str()))
         for partition, slot in list(self._slots.items()):
             try:
                 if by_partition[partition]:
                     slot.publish(by_partition[partition])
                 else:
                     slot.commit_position()
+                if partition in ends:
+                    slot.at_end()
             except ProducerHangs as reason:
                 for each in list(self._slots):
                     self._try_later(each, reason)

@@ -9,9 +9,9 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from meterstream.schemas import topics as names
-from meterstream.schemas.journal import Chain, ChainBroken, Link, MalformedRecord
-from meterstream.streams.journal.reader import JournalRecord, take_valid
-from meterstream.streams.kafka import Broker, log_bounds
+from meterstream.schemas.journal import ChainBroken, ChainReader, Link, MalformedRecord
+from meterstream.streams.journal.reader import JournalRecord, is_at, look_ahead, take_next
+from meterstream.streams.kafka import Broker, log_bounds, read_at
 from meterstream.streams.metrics import PublisherMetrics
 from meterstream.streams.settings import PublisherSettings
 
@@ -88,22 +88,41 @@ class Slot:
             self._producer.init_transactions(CALL_SECONDS)
         except KafkaException as failure:
             raise SlotLost(str(failure.args[0].str())) from None
-        self._chain = Chain(self._committed())
-        self._start = self._first_offset() if self._chain.link is None else 0
+        self._committed_link = self._committed()
+        self._chain, self._start = self._begin(self._committed_link)
         self._committed_at = time.monotonic()
-        self._committed_link = self._chain.link
         self._is_hanging = False
 
     @property
     def next_offset(self) -> int:
         """The journal offset to read on from."""
-        link = self._chain.link
-        return link.next_offset if link is not None else self._start
+        return self._start
 
-    def _first_offset(self) -> int:
+    def _begin(self, link: Link | None) -> tuple[ChainReader, int]:
+        """Return a reader of the chain, and the offset that it begins at."""
         reader = self._broker.consumer()
         try:
-            return log_bounds(reader, self._journal, self.partition)[0]
+            start, end = log_bounds(reader, self._journal, self.partition)
+            chain = ChainReader(link)
+            if link is None:
+                return chain, start
+            reason = None
+            if not start <= link.next_offset <= end:
+                reason = f"it holds offsets {start} to {end}, and it was read to {link.next_offset}"
+            elif link.prev >= start:
+                last = read_at(reader, self._journal, self.partition, link.prev)
+                if last is None or not is_at(last, link):
+                    reason = f"offset {link.prev} is not the record that was read there"
+            if reason is None:
+                return chain, link.next_offset
+            log.error(
+                "%s-%d was made again, or cut: %s; a later generation is looked for",
+                self._journal,
+                self.partition,
+                reason,
+            )
+            chain.look_ahead(start, f"the journal was made again, or cut: {reason}")
+            return chain, start
         finally:
             reader.close()
 
@@ -129,33 +148,69 @@ class Slot:
         that is read back says that all of it was.
         """
         begun = time.monotonic()
-        link = self._chain.link
         voids = self._chain.void_records
         refused: list[tuple[JournalRecord, Reject]] = []
-        try:
-            for message in messages:
-                record = take_valid(self._chain, message)
-                if record is not None:
+        for message in messages:
+            record = self._take(message)
+            if record is not None:
+                try:
                     refused += [(record, reject) for reject in rejects_of(record)]
-        except (ChainBroken, MalformedRecord) as broken:
-            self._chain = Chain(link)
-            raise SlotBroken(
-                f"{self._journal}-{self.partition}: {broken}. What it decided is published"
-                f" {f'up to offset {link.prev}' if link is not None else 'from no offset yet'};"
-                " what the journal has lost is not published any more. To go on from the journal's"
-                " next genesis, name another METERSTREAM_PUBLISHER_GROUP"
-            ) from broken
+                except MalformedRecord as broken:
+                    raise self._broken(str(broken)) from broken
         self._metrics.void_records.labels(self._label).inc(self._chain.void_records - voids)
         letters = self._letters(refused)
-        if letters or time.monotonic() - self._committed_at > POSITION_SECONDS:
+        if letters or (self._is_due() and self._chain.link is not None):
             self._commit(letters)
             self._metrics.transaction_seconds.observe(time.monotonic() - begun)
 
+    def _take(self, message: Message) -> JournalRecord | None:
+        """Return the record if it is valid; behind one that is broken, look for a later genesis."""
+        self._start = (message.offset() or 0) + 1
+        looked_ahead = self._chain.looks_ahead
+        try:
+            record = take_next(self._chain, message)
+        except (ChainBroken, MalformedRecord) as broken:
+            log.error(
+                "%s-%d cannot be followed: %s; a later generation is looked for behind it",
+                self._journal,
+                self.partition,
+                broken,
+            )
+            look_ahead(self._chain, message, str(broken))
+            return None
+        if record is not None and looked_ahead:
+            log.error(
+                "%s-%d goes on at offset %d, where generation %d begins",
+                self._journal,
+                self.partition,
+                record.offset,
+                record.header.generation,
+            )
+        return record
+
+    def at_end(self) -> None:
+        """Note that the journal ends for now; SlotBroken if it was looked ahead for nothing."""
+        try:
+            self._chain.at_end()
+        except ChainBroken as broken:
+            raise self._broken(str(broken)) from broken
+
+    def _broken(self, reason: str) -> SlotBroken:
+        link = self._committed_link
+        return SlotBroken(
+            f"{self._journal}-{self.partition}: {reason}. What it decided is published"
+            f" {f'up to offset {link.prev}' if link is not None else 'from no offset yet'}."
+            " Begin a new generation with `meterstream meter --new-generation`, then start the"
+            " publisher again: it goes on there, and what the journal has lost is not published"
+        )
+
     def commit_position(self) -> None:
         """Commit where we stand, if that moved and was not committed for a while."""
-        is_due = time.monotonic() - self._committed_at > POSITION_SECONDS
-        if is_due and self._chain.link != self._committed_link:
+        if self._is_due() and self._chain.link != self._committed_link:
             self._commit([])
+
+    def _is_due(self) -> bool:
+        return time.monotonic() - self._committed_at > POSITION_SECONDS
 
     def _letters(self, refused: list[tuple[JournalRecord, Reject]]) -> list[Letter]:
         places = {
