@@ -2,17 +2,15 @@
 
 import signal
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
 
 import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from tests.integration.streams.letters import coordinates, letters, wait_for_letters
 from tests.support.services import (
     PUBLISHER,
     Sender,
     create_topics,
-    messages_of,
     partitions_of,
     run_of,
     services,
@@ -24,31 +22,6 @@ pytestmark = pytest.mark.timeout(420)
 """Time for a busy machine; each wait has its own, shorter limit."""
 
 PARTITIONS = 4
-
-
-def letters(kafka: str, prefix: str) -> list[tuple[Mapping[str, str], Any]]:
-    """Return headers and message of each dead letter that readers of committed data see."""
-    return [
-        ({name: value.decode() for name, value in message.headers()}, message)
-        for message in messages_of(kafka, prefix + "dlq", committed=True)
-    ]
-
-
-def wait_for_letters(kafka: str, prefix: str, count: int) -> list[tuple[Mapping[str, str], Any]]:
-    """Wait until there are `count` dead letters or more, and return them."""
-
-    def published() -> list[tuple[Mapping[str, str], Any]]:
-        found = letters(kafka, prefix)
-        assert len(found) >= count, len(found)
-        return found
-
-    return eventually(published, 150, "the dead letters are published")
-
-
-def coordinates(headers: Mapping[str, str], prefix: str) -> tuple[str, int, int]:
-    """Return what a dead letter says it is of: topic, partition, offset."""
-    topic = headers["topic"].removeprefix(prefix)
-    return topic, int(headers["partition"]), int(headers["offset"])
 
 
 def test_kills(kafka: str, prefix: str) -> None:
