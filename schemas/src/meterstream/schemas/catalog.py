@@ -51,7 +51,10 @@ Zone = Annotated[
     Field(min_length=1, max_length=64, pattern=r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$"),
     AfterValidator(_known_zone),
 ]
-"""The IANA name of a time zone, such as Europe/Berlin."""
+"""The IANA name of a time zone, such as Europe/Berlin.
+
+Who validates catalog entries brings zone files: the system's, or the package tzdata.
+"""
 Email = Annotated[str, Field(min_length=3, max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 """An ISO 4217 code."""
