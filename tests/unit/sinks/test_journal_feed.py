@@ -158,6 +158,20 @@ def test_the_clock_alone_waits_longer(feed: Make) -> None:
     assert target.flushed == [[0], [1, 2]]
 
 
+def test_what_waits_and_what_was_void_is_told(feed: Make) -> None:
+    """Lag in records and seconds, void records once, and what each flush took."""
+    made, reader, target = feed(delay_s=0.0)
+    reader.script = [*records(3)]
+    made.run(reader.stop)
+    metrics = made._metrics
+    assert metrics.lag_records.labels("cells", 0)._value.get() == 3
+    assert metrics.lag_seconds.labels("cells", 0)._value.get() > 0
+    assert metrics.void_records.labels("cells", 0)._value.get() == 2
+    assert metrics.records.labels("cells", 0)._value.get() == 3
+    name = "meterstream_sink_flush_seconds_count"
+    assert metrics.registry.get_sample_value(name, {"feed": "cells"}) == len(target.flushed) == 3
+
+
 def test_a_flush_that_fails_is_tried_again(feed: Make) -> None:
     """The records stay, and the retries are counted."""
     made, reader, target = feed()

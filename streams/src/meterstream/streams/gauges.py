@@ -17,7 +17,8 @@ def measure_state(
     """Set the gauges of a partition."""
     label = str(state.partition)
     lag = max(0, stable_end[0] - state.events_position) if stable_end is not None else 0
-    behind = time.time() - state.last_event.time_us / 1e6 if lag else 0.0
+    has_read = state.last_event.time_us > 0
+    behind = time.time() - state.last_event.time_us / 1e6 if lag and has_read else 0.0
     metrics.lag_records.labels(label).set(lag)
     metrics.lag_seconds.labels(label).set(max(0.0, behind))
     metrics.events_position.labels(label).set(state.events_position)

@@ -1,0 +1,34 @@
+"""What a partition's worker tells Prometheus about its state."""
+
+import time
+
+from tests.support.craft import Partition, run
+
+from meterstream.streams.gauges import measure_state
+from meterstream.streams.metrics import MeterMetrics
+
+
+def _read(metrics: MeterMetrics, name: str) -> float:
+    value = metrics.registry.get_sample_value(f"meterstream_meter_{name}", {"partition": "0"})
+    assert value is not None
+    return value
+
+
+def test_lag_grows_with_what_waits_and_ends_with_it() -> None:
+    """While events wait their number and the last one's age are told, and nothing after that."""
+    partition, metrics = Partition(), MeterMetrics()
+    partition.take(run())
+    measure_state(metrics, partition.state, (8, 0.0))
+    assert _read(metrics, "lag_records") == 7
+    age_s = time.time() - partition.state.last_event.time_us / 1e6
+    assert abs(_read(metrics, "lag_seconds") - age_s) < 60
+    measure_state(metrics, partition.state, (1, 0.0))
+    assert _read(metrics, "lag_records") == _read(metrics, "lag_seconds") == 0
+
+
+def test_a_partition_that_has_read_nothing_has_no_age() -> None:
+    """Before the first event there is none whose age could be told, however many wait."""
+    partition, metrics = Partition(), MeterMetrics()
+    measure_state(metrics, partition.state, (8, 0.0))
+    assert _read(metrics, "lag_records") == 8
+    assert _read(metrics, "lag_seconds") == 0
