@@ -24,6 +24,7 @@ from meterstream.cli.topic_faults import (
     safety_settings,
 )
 from meterstream.schemas.topics import BY_NAME, TOPICS
+from meterstream.streams.refusal import Refusal
 
 ANSWER_TIMEOUT_S: Final = 10
 ATTEMPT_S: Final = 1.0
@@ -42,10 +43,12 @@ class TopicAdmin:
         self._bootstrap = kafka["bootstrap.servers"]
         self._prefix = prefix
         self._all_down = False
+        self._refusal = Refusal(self._bootstrap)
         settings: dict[str, Any] = {"log_level": 0, **kafka, "error_cb": self._on_error}
         self._admin = AdminClient(settings)
 
     def _on_error(self, error: KafkaError) -> None:
+        self._refusal.hear(error)
         self._all_down |= error.code() == KafkaError._ALL_BROKERS_DOWN
 
     def brokers(self) -> int:
@@ -58,8 +61,11 @@ class TopicAdmin:
                 self._admin.poll(0)
                 if self._all_down or time.monotonic() > deadline:
                     raise Unreachable(
-                        f"no Kafka broker answers at {self._bootstrap} ({error.args[0].str()}): "
-                        "start one with `meterstream stack`, or set METERSTREAM_KAFKA_BOOTSTRAP"
+                        self._refusal.or_else(
+                            f"no Kafka broker answers at {self._bootstrap}"
+                            f" ({error.args[0].str()}): start one with `meterstream stack`, or set"
+                            " METERSTREAM_KAFKA_BOOTSTRAP"
+                        )
                     ) from error
 
     def found(self) -> dict[str, Found]:

@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from meterstream.schemas.topics import DEFAULT_PREFIX
 
 from .errors import SinkError
+from .refusals import Refusals
 
 PREFIX: Final = "METERSTREAM_"
 
@@ -40,6 +41,9 @@ class SinkSettings(BaseSettings):
     kafka_sasl_username: str | None = None
     kafka_sasl_password: SecretStr | None = None
     kafka_ssl_ca_file: Path | None = None
+    kafka_ssl_certificate_file: Path | None = None
+    kafka_ssl_key_file: Path | None = None
+    kafka_ssl_key_password: SecretStr | None = None
 
     clickhouse_url: str = Field("http://127.0.0.1:8123", pattern=r"^https?://[^@\s]+$")
     """Address of the HTTP interface, without user and password."""
@@ -84,8 +88,10 @@ class SinkSettings(BaseSettings):
                 f"{PREFIX}KAFKA_SASL_USERNAME and {PREFIX}KAFKA_SASL_PASSWORD are needed with"
                 f" {self.kafka_security_protocol}"
             )
-        if self.kafka_ssl_ca_file is not None and not self.kafka_ssl_ca_file.is_file():
-            raise ValueError(f"{PREFIX}KAFKA_SSL_CA_FILE: no file {self.kafka_ssl_ca_file}")
+        for name in ("ca", "certificate", "key"):
+            path: Path | None = getattr(self, f"kafka_ssl_{name}_file")
+            if path is not None and not path.is_file():
+                raise ValueError(f"{PREFIX}KAFKA_SSL_{name.upper()}_FILE: no file {path}")
         return self
 
     def topic(self, name: str) -> str:
@@ -102,15 +108,22 @@ class SinkSettings(BaseSettings):
             "bootstrap.servers": self.kafka_bootstrap,
             "security.protocol": self.kafka_security_protocol,
             "reconnect.backoff.max.ms": 2_000,
-            "log_level": 3,
+            "log_level": 2,  # what matters comes back as errors
+            "error_cb": Refusals(self.kafka_bootstrap),
         }
         if self.kafka_security_protocol.startswith("SASL"):
             assert self.kafka_sasl_password is not None, "checked above"
             config["sasl.mechanism"] = self.kafka_sasl_mechanism
             config["sasl.username"] = self.kafka_sasl_username
             config["sasl.password"] = self.kafka_sasl_password.get_secret_value()
-        if self.kafka_ssl_ca_file is not None:
-            config["ssl.ca.location"] = str(self.kafka_ssl_ca_file)
+        files = {
+            "ssl.ca.location": self.kafka_ssl_ca_file,
+            "ssl.certificate.location": self.kafka_ssl_certificate_file,
+            "ssl.key.location": self.kafka_ssl_key_file,
+        }
+        config |= {key: str(path) for key, path in files.items() if path is not None}
+        if self.kafka_ssl_key_password is not None:
+            config["ssl.key.password"] = self.kafka_ssl_key_password.get_secret_value()
         return config
 
 

@@ -15,12 +15,17 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
+from .refusal import Refusal
 from .settings import KafkaSettings
 
 log = logging.getLogger("meterstream.kafka")
 
 TIMEOUT_SECONDS: Final = 15.0
 RETRY_SECONDS: Final = 0.2
+UNREADABLE: Final = frozenset(
+    {KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION, KafkaError._NOT_IMPLEMENTED}
+)
+"""What the client says of a batch whose bytes are damaged; it does not get past it by itself."""
 
 
 class BrokerUnavailable(Exception):
@@ -40,7 +45,8 @@ class Broker:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self.settings = settings
-        self._admin = AdminClient(settings.client())
+        self._refusal = Refusal(settings.kafka_bootstrap)
+        self._admin = AdminClient(settings.client(error_cb=self._refusal.hear))
 
     def consumer(self, **options: Any) -> Consumer:
         """Return a consumer that belongs to no group and reads what it is assigned."""
@@ -71,10 +77,7 @@ class Broker:
             error = failure.args[0]
             if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
                 raise NotAllowed(error.str()) from None
-            raise BrokerUnavailable(
-                f"Kafka at {self.settings.kafka_bootstrap} does not tell the settings of topic"
-                f" {topic}: {error.str()}"
-            ) from None
+            raise self._unavailable(f"the settings of topic {topic}: {error.str()}") from None
 
     def _describe(self, topic: str) -> tuple[UUID, int]:
         future = self._admin.describe_topics(
@@ -88,13 +91,19 @@ class Broker:
                 raise TopicMissing(
                     f"topic {topic} does not exist: create it with `meterstream topics`"
                 ) from None
-            raise BrokerUnavailable(
-                f"Kafka at {self.settings.kafka_bootstrap} does not tell about topic {topic}:"
-                f" {error.str()}. Is METERSTREAM_KAFKA_BOOTSTRAP right, and does it run?"
+            raise self._unavailable(
+                f"about topic {topic}: {error.str()}. Is METERSTREAM_KAFKA_BOOTSTRAP right, and"
+                " does it run?"
             ) from None
         high = found.topic_id.get_most_significant_bits() & (2**64 - 1)
         low = found.topic_id.get_least_significant_bits() & (2**64 - 1)
         return UUID(int=high << 64 | low), len(found.partitions)
+
+    def _unavailable(self, what: str) -> BrokerUnavailable:
+        self._admin.poll(0)
+        return BrokerUnavailable(
+            self._refusal.or_else(f"Kafka at {self.settings.kafka_bootstrap} does not tell {what}")
+        )
 
 
 def log_bounds(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
@@ -120,7 +129,10 @@ def log_bounds(consumer: Consumer, topic: str, partition: int) -> tuple[int, int
 
 
 def read_at(consumer: Consumer, topic: str, partition: int, offset: int) -> Message | None:
-    """Return the record at `offset`, or None if there is no record at exactly that offset."""
+    """Return the record at `offset`, or None if there is no record at exactly that offset.
+
+    One that is UNREADABLE comes as the client's error.
+    """
     consumer.assign([TopicPartition(topic, partition, offset)])
     deadline = time.monotonic() + TIMEOUT_SECONDS
     try:
@@ -133,6 +145,8 @@ def read_at(consumer: Consumer, topic: str, partition: int, offset: int) -> Mess
                 return message if message.offset() == offset else None
             if error.code() in (KafkaError._PARTITION_EOF, KafkaError._AUTO_OFFSET_RESET):
                 return None
+            if error.code() in UNREADABLE:
+                return message
             log.debug("reading %s-%d at %d: %s", topic, partition, offset, error.str())
     finally:
         consumer.unassign()

@@ -5,7 +5,7 @@ Consumers are assigned to partitions and belong to no group.
 
 import time
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection
@@ -13,6 +13,7 @@ from confluent_kafka import TopicPartition as At
 from confluent_kafka.admin import AdminClient
 
 from meterstream.cli.errors import CheckFailed, Unreachable
+from meterstream.streams.refusal import Refusal
 
 from .dead_letters import Letter, parse_letter
 from .scope import Bounds
@@ -27,8 +28,13 @@ class Broker:
     """The logs of one Kafka cluster."""
 
     def __init__(self, settings: Mapping[str, str]) -> None:
-        self._settings: dict[str, str | int | float | bool] = {"log_level": 0, **settings}
         self._address = settings["bootstrap.servers"]
+        self._refusal = Refusal(self._address)
+        self._settings: dict[str, Any] = {
+            **settings,
+            "log_level": 0,
+            "error_cb": self._refusal.hear,
+        }
         self.settings = settings
         self._admin = AdminClient(self._settings)
 
@@ -93,9 +99,12 @@ class Broker:
 
     def unreachable(self, reason: str) -> Unreachable:
         """Return the error that says that no broker answers."""
+        self._admin.poll(0)
         return Unreachable(
-            f"no Kafka broker answers at {self._address} ({reason}): start one with"
-            " `meterstream stack`, or set METERSTREAM_KAFKA_BOOTSTRAP"
+            self._refusal.or_else(
+                f"no Kafka broker answers at {self._address} ({reason}): start one with"
+                " `meterstream stack`, or set METERSTREAM_KAFKA_BOOTSTRAP"
+            )
         )
 
 

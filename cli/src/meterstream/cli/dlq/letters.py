@@ -21,6 +21,7 @@ from meterstream.cli.errors import BadInput, Unreachable
 from meterstream.schemas import deadletters as headers
 from meterstream.schemas.times import from_us
 from meterstream.schemas.topics import DLQ
+from meterstream.streams.refusal import Refusal
 
 ANSWER_TIMEOUT_S: Final = 10.0
 SILENCE_MAX_S: Final = 30.0
@@ -65,9 +66,11 @@ def read_letters(
     Raises Unreachable where the topic is missing or the broker stops answering.
     """
     topic = connection.topic(DLQ)
+    refusal = Refusal(connection.bootstrap)
     consumer = Consumer(
         {
             **connection.kafka(),
+            "error_cb": refusal.hear,
             "group.id": "meterstream-cli",  # asked for by the client, and never joined
             "enable.auto.commit": "false",
             "enable.partition.eof": "true",
@@ -99,7 +102,10 @@ def read_letters(
                 else:
                     raise Unreachable(f"{topic} cannot be read: {error.str()}")
     except KafkaException as error:
-        raise Unreachable(f"{topic} cannot be read: {error.args[0].str()}") from error
+        consumer.poll(0)
+        raise Unreachable(
+            refusal.or_else(f"{topic} cannot be read: {error.args[0].str()}")
+        ) from error
     finally:
         consumer.close()
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
@@ -15,6 +15,7 @@ from meterstream.cli.errors import BadInput, Unreachable
 from meterstream.cli.output import Progress, note
 from meterstream.schemas.times import format_rfc3339, from_us, to_us
 from meterstream.schemas.topics import EVENTS
+from meterstream.streams.refusal import Refusal
 
 from .ends import keep_end
 from .messages import Message, messages
@@ -77,7 +78,9 @@ def topic_id(connection: Connection) -> str:
     Raises Unreachable where no broker answers, or where there is no such topic.
     """
     topic = connection.topic(EVENTS)
-    admin = AdminClient({"log_level": 0, **connection.kafka()})
+    refusal = Refusal(connection.bootstrap)
+    settings: dict[str, Any] = {**connection.kafka(), "log_level": 0, "error_cb": refusal.hear}
+    admin = AdminClient(settings)
     try:
         described = admin.describe_topics(
             TopicCollection([topic]), request_timeout=ANSWER_TIMEOUT_S
@@ -85,9 +88,12 @@ def topic_id(connection: Connection) -> str:
         return str(described[topic].result(ANSWER_TIMEOUT_S).topic_id)
     except (KafkaException, TimeoutError) as error:
         reason = error.args[0].str() if isinstance(error, KafkaException) else "no answer"
+        admin.poll(0)
         raise Unreachable(
-            f"topic {topic} at {connection.bootstrap}: {reason}. `meterstream topics` makes it, "
-            "`meterstream stack` starts a broker"
+            refusal.or_else(
+                f"topic {topic} at {connection.bootstrap}: {reason}. `meterstream topics` makes it,"
+                " `meterstream stack` starts a broker"
+            )
         ) from error
 
 

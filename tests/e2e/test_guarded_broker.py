@@ -1,0 +1,170 @@
+"""The whole pipeline on a broker that wants TLS, a client's certificate and a password."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import trustme
+from clickhouse_connect.driver.client import Client
+from cryptography.hazmat.primitives import serialization
+from tests.support.command import run_command
+from tests.support.services import METER, PUBLISHER, create_topics, run_of, services
+from tests.support.stack import ClickHouseAddress
+from tests.support.waiting import eventually
+
+from meterstream.local.kafka import KafkaBroker
+from meterstream.local.ports import free_ports
+from meterstream.producers import Publisher, PublisherSettings
+
+SINK = "meterstream.sinks.app"
+PREFIX = "guarded."
+PASSWORD = "correct horse"
+RUNS = 200
+_LOGIN = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """A broker's open door, for the tests alone, and how to come in by the other one."""
+
+    open_bootstrap: str
+    settings: Mapping[str, str]
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    """Return a broker whose guarded door takes neither strangers nor plain text."""
+    directory = tmp_path_factory.mktemp("tls")
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(str(directory / "ca.pem"))
+    server, client = ca.issue_cert("127.0.0.1"), ca.issue_cert("services@example.test")
+    # Kafka takes keys in PKCS 8 only.
+    key = serialization.load_pem_private_key(server.private_key_pem.bytes(), None)
+    pkcs8 = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    chain = b"".join(blob.bytes() for blob in server.cert_chain_pems)
+    (directory / "server.pem").write_bytes(pkcs8 + chain)
+    client.private_key_pem.write_to_path(str(directory / "client.key"))
+    client.cert_chain_pems[0].write_to_path(str(directory / "client.pem"))
+    port, controller_port, guarded_port = free_ports(3)
+    doors = f"PLAINTEXT://127.0.0.1:{port},GUARDED://127.0.0.1:{guarded_port}"
+    own = "listener.name.guarded."
+    broker = KafkaBroker(
+        directory / "kafka",
+        port,
+        controller_port=controller_port,
+        settings={
+            "listeners": f"{doors},CONTROLLER://127.0.0.1:{controller_port}",
+            "advertised.listeners": doors,
+            "listener.security.protocol.map": (
+                "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,GUARDED:SASL_SSL"
+            ),
+            f"{own}sasl.enabled.mechanisms": "PLAIN",
+            f"{own}plain.sasl.jaas.config": f'{_LOGIN} user_service="{PASSWORD}";',
+            f"{own}ssl.client.auth": "required",
+            f"{own}ssl.keystore.type": "PEM",
+            f"{own}ssl.keystore.location": str(directory / "server.pem"),
+            f"{own}ssl.truststore.type": "PEM",
+            f"{own}ssl.truststore.location": str(directory / "ca.pem"),
+        },
+    )
+    try:
+        broker.start()
+        create_topics(broker.bootstrap, PREFIX, 2)
+        yield Guarded(
+            broker.bootstrap,
+            {
+                "KAFKA_BOOTSTRAP": f"127.0.0.1:{guarded_port}",
+                "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+                "KAFKA_SASL_MECHANISM": "PLAIN",
+                "KAFKA_SASL_USERNAME": "service",
+                "KAFKA_SASL_PASSWORD": PASSWORD,
+                "KAFKA_SSL_CA_FILE": str(directory / "ca.pem"),
+                "KAFKA_SSL_CERTIFICATE_FILE": str(directory / "client.pem"),
+                "KAFKA_SSL_KEY_FILE": str(directory / "client.key"),
+                "TOPIC_PREFIX": PREFIX,
+            },
+        )
+    finally:
+        broker.kill()
+
+
+def test_everything_comes_in_by_the_guarded_door(
+    guarded: Guarded,
+    clickhouse: ClickHouseAddress,
+    database: str,
+    ch_client: Client,
+    tmp_path: Path,
+) -> None:
+    """SDK, meter, publisher, sink and commands work over TLS with certificate and password."""
+    told = guarded.settings | {
+        "CLICKHOUSE_URL": clickhouse.url,
+        "CLICKHOUSE_USER": clickhouse.user,
+        "CLICKHOUSE_PASSWORD": clickhouse.password,
+        "CLICKHOUSE_DATABASE": database,
+        "SINK_METRICS_PORT": "0",
+    }
+    environment = {f"METERSTREAM_{name}": value for name, value in told.items()}
+    migrated = run_command("migrate", env=environment, cwd=tmp_path)
+    assert migrated.exit_code == 0, migrated.stderr
+    with services(told["KAFKA_BOOTSTRAP"], PREFIX) as start:
+        started = [start(module, **told) for module in (METER, SINK, PUBLISHER)]
+        settings = PublisherSettings.from_environment(environment, spool_dir=tmp_path / "spool")
+        with Publisher(settings) as publisher:
+            for number in range(RUNS):
+                publisher.publish(json.loads(run_of(number)[1]))
+            publisher.flush(60)
+
+        def stored() -> bool:
+            counted = ch_client.command("SELECT sum(runs) FROM usage_minutes FINAL")
+            return int(str(counted)) == RUNS
+
+        eventually(stored, 90, "all runs are in ClickHouse")
+        audit = run_command("audit", "--json", "--timeout", "60", env=environment, cwd=tmp_path)
+        assert audit.exit_code == 0, audit.stdout + audit.stderr
+        assert audit.json["total"]["counted"] == RUNS
+        for service in started:
+            assert PASSWORD not in service.log
+            assert service.stop() == 0
+
+
+@pytest.mark.parametrize("module", [METER, SINK, PUBLISHER], ids=["meter", "sink", "publisher"])
+def test_a_wrong_password_is_said_and_not_shown(
+    guarded: Guarded, clickhouse: ClickHouseAddress, database: str, tmp_path: Path, module: str
+) -> None:
+    """A service that is not let in says that the credentials are refused, and never shows them."""
+    told = guarded.settings | {
+        "KAFKA_SASL_PASSWORD": "wrong horse",
+        "CLICKHOUSE_URL": clickhouse.url,
+        "CLICKHOUSE_USER": clickhouse.user,
+        "CLICKHOUSE_PASSWORD": clickhouse.password,
+        "CLICKHOUSE_DATABASE": database,
+        "SINK_METRICS_PORT": "0",
+    }
+    environment = {f"METERSTREAM_{name}": value for name, value in told.items()}
+    assert run_command("migrate", env=environment, cwd=tmp_path).exit_code == 0
+    with services(told["KAFKA_BOOTSTRAP"], PREFIX) as start:
+        service = start(module, **told)
+        eventually(lambda: "refuses the connection" in service.log, 60, "the refusal is told")
+        assert "Authentication failed" in service.log
+        assert "wrong horse" not in service.log
+
+
+@pytest.mark.parametrize("command", ["topics", "dlq list"])
+def test_a_command_that_is_not_let_in_says_why(
+    guarded: Guarded, tmp_path: Path, command: str
+) -> None:
+    """One line names the broker, what it said and the settings to check."""
+    told = guarded.settings | {"KAFKA_SASL_PASSWORD": "wrong horse"}
+    environment = {f"METERSTREAM_{name}": value for name, value in told.items()}
+    ran = run_command(*command.split(), env=environment, cwd=tmp_path)
+    assert ran.exit_code == 3
+    (line,) = [line for line in ran.stderr.splitlines() if line.startswith("meterstream: ")]
+    assert f"Kafka at {told['KAFKA_BOOTSTRAP']} refuses the connection" in line
+    assert "Authentication failed" in line
+    assert line.endswith("check METERSTREAM_KAFKA_SECURITY_PROTOCOL, _SASL_* and _SSL_*")
