@@ -36,7 +36,11 @@ _INNER_TABLE_FUNCTIONS = frozenset(
 _SETTINGS_WITH_SQL = "additional_"
 _SMALL_INSERT_BYTES = 8 * 1024 * 1024
 # One thread reads, sorts and writes a small insert in the time that it takes to wake others.
-_SMALL_INSERT = {"max_threads": "1", "max_insert_threads": "1", "input_format_parallel_parsing": "0"}
+_SMALL_INSERT = {
+    "max_threads": "1",
+    "max_insert_threads": "1",
+    "input_format_parallel_parsing": "0",
+}
 # A scalar function that returns a file's content; it may be named without a call (`APPLY file`).
 _FILE_FUNCTION = "file"
 
