@@ -60,12 +60,11 @@ def _latency(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     }
 
 
-def _memory(options: argparse.Namespace, _scratch: Path) -> dict[str, Any]:
-    # A process of its own for each figure: what one leaves behind would be the other's base.
+def _memory(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
+    # In a process of its own: what others leave behind would be the base of its figure.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         ids = pool.submit(memory.bytes_an_id, 10_000_000).result()
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        growth = pool.submit(memory.resident_growth, 1_000_000, options.events).result()
+    growth = memory.resident_growth(scratch / "memory", 1_000_000, options.events, say)
     return {"identities": ids, "growth": growth}
 
 

@@ -1,27 +1,46 @@
-"""What the core's memory does as events go by, and what an identity costs."""
+"""What the meter's memory does as events go by, and what an identity costs."""
 
 import gc
 import os
+import statistics
 import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import numpy as np
 import psutil
-
-from meterstream.streams.core import (
-    EventBatch,
-    Ids,
-    Policy,
-    apply_step,
-    begin,
-    compute_step,
-    genesis_step,
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
 )
+from prometheus_client.parser import text_string_to_metric_families
+
+from meterstream.local.ports import free_ports
+from meterstream.schemas.topics import EVENTS
+from meterstream.streams.core import Ids
 from meterstream.streams.core.dedup import Dedup
 from meterstream.streams.core.policy import DAY_US, HOUR_US
 
+from .stack import PARTITIONS, Stack, service, stack
+from .traffic import Sent, Shape, events, publish, told
+
 BATCH_IDS = 20_000
+FIRST_HOURS = 30
+"""Log time that passes up to the first figure: more than identities are kept by default, so that
+from there on as many are forgotten as come."""
+WINDOW_EVENTS = 100_000
+"""A figure is the mean over so many events: memory rises and falls within each batch."""
+SPARE = 0.05
+"""So many more events are published, as a share: the last figure is taken in full flow, too."""
+SAMPLE_S = 0.1
+LIMIT_S = 1_800
+CORE = 1
 
 
 def _rss() -> int:
@@ -55,61 +74,119 @@ def bytes_an_id(count: int, hours: int = 24) -> dict[str, Any]:
     }
 
 
-def resident_growth(first: int, last: int) -> dict[str, Any]:
-    """Meter `last` events with constantly as many live cells and ids; compare resident memory.
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The meter at one moment: resident bytes, and what its own metrics say it holds."""
 
-    Each batch lies a fixed step of event time after the one before, so minutes close and ids are
-    forgotten at the rate at which new ones come.
+    rss: int
+    decided: int
+    cells: int
+    ids: int
+
+
+def resident_growth(data: Path, first: int, last: int, say: Any) -> dict[str, Any]:
+    """Compare the meter's resident memory at `last` events with that at `first`.
+
+    It is the installed meter with default settings on a backlog in which log time and event time
+    advance together, evenly: so cells close and identities are forgotten at the rate at which new
+    ones come, and as many of both are held at either moment.
     """
-    policy = Policy(partitions=1, horizon_us=HOUR_US)
-    state = begin(
-        policy,
-        0,
-        0,
-        0,
-        genesis_step(
-            grace_seconds=600,
-            generation=1,
-            events_topic_id=UUID(int=1),
-            journal_topic_id=UUID(int=2),
-            control_topic_id=UUID(int=3),
-            catalog_topic_id=UUID(int=4),
-            events_from=0,
-        ),
-    )
-    at_first = 0
-    size = 10_000
-    clock_us = 1_780_000_000_000_000
-    for start in range(0, last, size):
-        clock_us += 4 * 60_000_000
-        values = [_event(start + i, clock_us) for i in range(size)]
-        batch = EventBatch(
-            start, start + size, range(start, start + size), [clock_us] * size, values
+    with stack(data, "bench-memory.", clickhouse=False) as running:
+        running.set_up()
+        count = round(last * (1 + SPARE))
+        span_us = FIRST_HOURS * HOUR_US * count // first
+        start_us = time.time_ns() // 1_000 - span_us
+        say(f"memory: publishing {count:,} events over {span_us // HOUR_US} hours of log time")
+        # Batches keep the timestamps that they came with, so the log's time can be that of the
+        # traffic; before the meter starts, the topic is as it must be again.
+        _stamp(running, "CreateTime")
+        sent = Sent()
+        publish(
+            running.bootstrap,
+            running.topic(EVENTS),
+            PARTITIONS,
+            told(
+                events(Shape(), count, start_us, span_us, sent),
+                lambda n: say(f"memory: {n:,} of {count:,} published"),
+            ),
+            sent,
+            log_time_ms=lambda i: (start_us + span_us * i // count) // 1_000,
         )
-        step = compute_step(state, batch, now_us=clock_us)
-        if step.counts.get("counted") != size:
-            raise RuntimeError(f"not all events were counted: {step.counts} {step.reasons}")
-        apply_step(state, step, state.link.next_offset, clock_us)
-        if start + size == first:
-            at_first = _rss()
-    at_last = _rss()
+        _stamp(running, "LogAppendTime")
+        say("memory: metering")
+        samples = list(_samples(running, last))
+    at_first, at_last = (_around(samples, events) for events in (first, last))
     return {
         "events": [first, last],
-        "rss_mb": [round(at_first / 1e6, 1), round(at_last / 1e6, 1)],
-        "ratio": round(at_last / at_first, 3),
-        "live_cells": state.live_cells,
-        "ids": state.dedup_ids,
+        "ratio": round(at_last["rss_mb"] / at_first["rss_mb"], 3),
+        "at_first": at_first,
+        "at_last": at_last,
+        "peak_rss_mb": round(max(sample.rss for sample in samples) / 1e6, 1),
     }
 
 
-def _event(number: int, time_us: int) -> bytes:
-    from .traffic import _timestamp
+def _stamp(running: Stack, kind: str) -> None:
+    """Set who stamps the records of the events topic: their producer, or the broker."""
+    topic = ConfigResource(
+        ResourceType.TOPIC,
+        running.topic(EVENTS),
+        incremental_configs=[
+            ConfigEntry("message.timestamp.type", kind, incremental_operation=AlterConfigOpType.SET)
+        ],
+    )
+    admin = AdminClient({"bootstrap.servers": running.bootstrap})
+    for done in admin.incremental_alter_configs([topic]).values():
+        done.result(30)
 
-    at = _timestamp(time_us)
-    return (
-        f'{{"specversion":"1.0","type":"meterstream.run.completed.v1","source":"/chat",'
-        f'"id":"{number:020x}","time":"{at}","data":{{"team_id":"team-{number % 50}",'
-        f'"user_id":"user-{number % 2000}","agent_id":"agent-{number % 100}","model":"m",'
-        f'"run_id":"r-{number}","operation":"agent_run","started_at":"{at}",'
-        f'"status":"completed","input_tokens":100,"output_tokens":10}}}}'
-    ).encode()
+
+def _samples(running: Stack, count: int) -> Iterator[Sample]:
+    """Run the meter until it has decided `count` events, and yield what it held on the way."""
+    (port,) = free_ports(1)
+    settings = {"METERSTREAM_METER_METRICS_PORT": str(port)}
+    with service(running, "meter", core=CORE, settings=settings) as process:
+        deadline = time.monotonic() + LIMIT_S
+        decided = 0
+        while decided < count:
+            if process.status() == psutil.STATUS_ZOMBIE:
+                raise RuntimeError("the meter ended; its log's last lines follow")
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the meter decided {decided} of {count} events in 30 min")
+            time.sleep(SAMPLE_S)
+            found = _gauges(port)
+            decided = found.get("meterstream_meter_events_position", 0)
+            yield Sample(
+                process.memory_info().rss,
+                decided,
+                found.get("meterstream_meter_live_cells", 0),
+                found.get("meterstream_meter_dedup_ids", 0),
+            )
+
+
+def _gauges(port: int) -> dict[str, int]:
+    """Return the meter's metrics, summed over partitions; none while it does not answer yet."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+            text = answer.read().decode()
+    except OSError:
+        return {}
+    return {
+        family.name: int(sum(sample.value for sample in family.samples))
+        for family in text_string_to_metric_families(text)
+        if family.type == "gauge"
+    }
+
+
+def _around(samples: list[Sample], events: int) -> dict[str, Any]:
+    """Return what the meter held on average while it decided the events up to this number."""
+    near = [s for s in samples if events - WINDOW_EVENTS <= s.decided <= events]
+    if not near:
+        raise RuntimeError(f"no sample was taken near {events:,} events")
+    rss_mb = [sample.rss / 1e6 for sample in near]
+    return {
+        "rss_mb": round(statistics.mean(rss_mb), 1),
+        "least_rss_mb": round(min(rss_mb), 1),
+        "most_rss_mb": round(max(rss_mb), 1),
+        "live_cells": round(statistics.mean(sample.cells for sample in near)),
+        "ids": round(statistics.mean(sample.ids for sample in near)),
+        "samples": len(near),
+    }

@@ -8,7 +8,7 @@ from typing import Any
 import psutil
 
 from .stack import JournalWatch, Stack, events_ends, service, stack
-from .traffic import Sent, Shape, events, publish
+from .traffic import Sent, Shape, events, publish, told
 
 SPAN_US = 240 * 1_000_000
 CORE = 1
@@ -30,9 +30,11 @@ def measure(data: Path, count: int, *, hard: bool, audit: bool, say: Any) -> dic
             running.bootstrap,
             running.topic("events"),
             4,
-            events(Shape(hard=hard), count, start_us, SPAN_US, sent),
+            told(
+                events(Shape(hard=hard), count, start_us, SPAN_US, sent),
+                lambda n: say(f"{name}: {n:,} of {count:,} published"),
+            ),
             sent,
-            progress=lambda n: say(f"{name}: {n:,} of {count:,} published"),
         )
         say(f"{name}: metering")
         result = _meter(running)

@@ -99,6 +99,16 @@ def events(
         yield team, value
 
 
+def told(
+    source: Iterator[tuple[str, bytes]], tell: Callable[[int], None]
+) -> Iterator[tuple[str, bytes]]:
+    """Yield the events, and tell after every 100,000 of them how many there were."""
+    for i, event in enumerate(source):
+        if i and i % 100_000 == 0:
+            tell(i)
+        yield event
+
+
 def publish(
     bootstrap: str,
     topic: str,
@@ -107,12 +117,13 @@ def publish(
     sent: Sent,
     *,
     rate: float | None = None,
+    log_time_ms: Callable[[int], int] | None = None,
     acknowledged: Callable[[int, int, float], None] | None = None,
-    progress: Callable[[int], None] | None = None,
 ) -> None:
     """Send events, at `rate` a second or as fast as the broker takes them, and wait for all acks.
 
     `acknowledged(partition, offset, sent_at)` is called with the sender's own clock.
+    `log_time_ms` tells the timestamp of each record, for a topic that keeps it.
     """
     producer = Producer(
         {
@@ -153,7 +164,14 @@ def publish(
         callback = failed if acknowledged is None else report(time.time())
         while True:
             try:
-                producer.produce(topic, value, key=team, partition=home, on_delivery=callback)
+                producer.produce(
+                    topic,
+                    value,
+                    key=team,
+                    partition=home,
+                    on_delivery=callback,
+                    timestamp=0 if log_time_ms is None else log_time_ms(i),
+                )
                 break
             except BufferError:
                 producer.poll(0.05)
@@ -162,8 +180,6 @@ def publish(
         sent.by_partition[home] += 1
         if i % 1_000 == 0:
             producer.poll(0)
-        if progress is not None and i % 100_000 == 0:
-            progress(i)
     producer.flush()
     if sent.failed:
         raise RuntimeError(f"the broker refused {sent.failed} events")

@@ -20,8 +20,9 @@ from meterstream.schemas.status import PortTaken, StatusServer
 from . import logs
 from .journal import Ledger, LedgerUnavailable, NotJoined
 from .kafka import Broker, BrokerUnavailable, TopicMissing
+from .memory import map_large_buffers
 from .meter import Meter, TopicsMisset, look_up_topics, policy_of
-from .settings import MeterSettings, SettingsInvalid, load
+from .settings import MeterSettings, SettingsInvalid, epilog, load
 from .transport import SCHEME, Batching, RecordBatch
 
 log = logging.getLogger("meterstream.meter")
@@ -123,6 +124,7 @@ def _path(path: Any) -> str | None:
 
 def run(settings: MeterSettings, ledger: Ledger | None = None) -> int:
     """Run the meter until a signal ends it; return the exit status."""
+    map_large_buffers()
     # A batch makes many objects and no cycles; looking for cycles in each of them costs a fifth.
     gc.freeze()
     gc.set_threshold(100_000, 20, 20)
@@ -164,7 +166,13 @@ def main(argv: Sequence[str] | None = None, ledger: Ledger | None = None) -> int
     `ledger` tells what ClickHouse has counted. It is asked only before a partition's first
     generation, and by `--new-generation` where the journal cannot be followed to its end.
     """
-    parser = argparse.ArgumentParser("meterstream meter", description="Meter the events topic.")
+    parser = argparse.ArgumentParser(
+        "meterstream meter",
+        description="Meter the events topic, until SIGTERM or SIGINT. Run one for each core: any"
+        " number of meters, up to one for each partition, share the work.",
+        epilog=epilog(MeterSettings),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "--new-generation",
         action="store_true",
@@ -172,10 +180,10 @@ def main(argv: Sequence[str] | None = None, ledger: Ledger | None = None) -> int
         " stop all other meters before",
     )
     options = parser.parse_args(argv)
-    logs.set_up()
     leave_pandas_out()
     try:
         settings = load(MeterSettings)
+        logs.set_up(settings.log_level)
         broker = Broker(settings)
         topics, partitions = look_up_topics(broker, settings)
         if options.new_generation:

@@ -15,6 +15,7 @@ from .journal.snapshots import (
     write_snapshot,
 )
 from .kafka import Broker, BrokerUnavailable
+from .memory import give_back
 from .metrics import MeterMetrics
 from .settings import MeterSettings
 
@@ -118,6 +119,9 @@ class Snapshotter:
             self._metrics.snapshot_bytes.labels(label).inc(size)
             self._metrics.snapshot_offset.labels(label).set(snapshot.journal_offset)
             self._may_delete = True
+            # Nothing that the meter makes at once is larger, and it is not needed any more.
+            del snapshot
+            await asyncio.to_thread(give_back)
         finally:
             self._storing = None
 

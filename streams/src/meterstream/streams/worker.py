@@ -209,6 +209,7 @@ class PartitionWorker:
             step, events = self._next_step(state)
             if step is not None:
                 await self._write(state, step, events)
+                del step  # thousands of cells, which need not wait for the next one
                 if self._snapshotter.is_due():
                     await self._take_snapshot(state)
 
