@@ -12,7 +12,9 @@ from typing import IO
 
 import psutil
 import pytest
+import urllib3
 from confluent_kafka import Producer
+from prometheus_client.parser import text_string_to_metric_families
 from tests.support.command import Ran, run_command
 from tests.support.waiting import eventually
 
@@ -201,6 +203,87 @@ def test_sql_reads_and_does_not_write(stack: RunningStack) -> None:
         refused = run_command("sql", query, env=env, cwd=stack.data.parent)
         assert refused.exit_code == 2
         assert len(refused.stderr.splitlines()) == 1
+
+
+MOVING = {
+    "meter": (
+        "events_position",
+        "clock_seconds",
+        "dedup_ids",
+        "verdicts_total",
+        "rejected_total",
+        "batch_events_count",
+        "journal_records_total",
+        "journal_bytes_total",
+        *(f"stage_seconds_count {stage}" for stage in ("wait", "compute", "journal", "apply")),
+    ),
+    "publisher": ("dead_letters_total", "transactions_total", "transaction_seconds_count"),
+    "sink": (
+        "records_total",
+        "rows_total",
+        "flush_seconds_count",
+        "freshness_seconds_count",
+    ),
+}
+"""By service: what goes up with every event that is sent."""
+PRESENT = {
+    "meter": (
+        "lag_records",
+        "lag_seconds",
+        "live_cells",
+        "dedup_bytes",
+        "restore_seconds",
+        "catalog_age_seconds",
+    ),
+    "publisher": ("journal_lag_records",),
+    "sink": ("lag_records", "lag_seconds", "void_records_total", "closed_until_seconds"),
+}
+"""By service: what has a value at any time."""
+
+
+def _metrics(stack: RunningStack) -> dict[str, float]:
+    """Return the metrics of all services, summed over their labels other than `stage`."""
+    found: dict[str, float] = {}
+    addresses = json.loads((stack.data / "stack.json").read_text())["services"]
+    for service, address in addresses.items():
+        page = urllib3.request("GET", f"{address}/metrics", timeout=10).data.decode()
+        families = text_string_to_metric_families(page)
+        for sample in (sample for family in families for sample in family.samples):
+            name = sample.name.removeprefix(f"meterstream_{service}_")
+            name = f"{service} {name} {sample.labels.get('stage', '')}".rstrip()
+            found[name] = found.get(name, 0) + sample.value
+    return found
+
+
+def test_metrics_tell_what_happens(stack: RunningStack) -> None:
+    """Each service's counters go up by what was sent, and its gauges have values."""
+    arguments = ("generate", "--seed", "41", "--invalid", "2%", "--json", "--events")
+    stack(*arguments, "500")
+    stack("audit", "--timeout", "90")
+    before = _metrics(stack)
+    sent = stack(*arguments, "1500").json["totals"]
+    stack("audit", "--timeout", "90")
+    after = _metrics(stack)
+    still = [
+        f"{service} {name}"
+        for service, names in MOVING.items()
+        for name in names
+        if not after[f"{service} {name}"] > before.get(f"{service} {name}", 0)
+    ]
+    assert still == []
+    missing = [
+        f"{service} {name}"
+        for service, names in PRESENT.items()
+        for name in names
+        if f"{service} {name}" not in after
+    ]
+    assert missing == []
+    decided = after["meter verdicts_total"] - before["meter verdicts_total"]
+    assert decided == sent["messages"]
+    refused = after["meter rejected_total"] - before["meter rejected_total"]
+    assert refused == after["publisher dead_letters_total"] - before["publisher dead_letters_total"]
+    assert after["meter live_cells"] > 0
+    assert after["meter lag_records"] == after["sink lag_records"] == 0
 
 
 @pytest.mark.timeout(600)
