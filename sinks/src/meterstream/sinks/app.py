@@ -2,13 +2,13 @@
 
 import gc
 import logging
-import os
 import signal
 import sys
 from collections.abc import Sequence
 
 from meterstream.schemas.arrow import leave_pandas_out
 from meterstream.schemas.status import PortTaken, StatusServer
+from meterstream.schemas.variables import help_lines, variables_of
 
 from .errors import SinkError
 from .service import Service
@@ -29,16 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments:
         sys.stderr.write("meterstream sink takes no arguments: --help tells its variables\n")
         return 2
-    logging.basicConfig(
-        level=os.environ.get("METERSTREAM_LOG_LEVEL", "INFO").upper(),
-        format="%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s",
-    )
-    for talkative in ("urllib3", "clickhouse_connect"):
-        # Each failure is told once, by what tries it again.
-        logging.getLogger(talkative).setLevel(logging.CRITICAL)
     leave_pandas_out()
     try:
         settings = load_settings()
+        _set_up_logs(settings.log_level)
         service = Service(settings)
         status = StatusServer(
             settings.metrics_host,
@@ -72,13 +66,16 @@ def help_text() -> str:
         "Any number of sinks share the work. These variables set it up (defaults in brackets):",
         "",
     ]
-    for name, field in SinkSettings.model_fields.items():
-        default = field.get_default(call_default_factory=False)
-        shown = ",".join(default) if isinstance(default, tuple) else default
-        lines.append(f"  {PREFIX}{name.upper()} [{'' if shown is None else shown}]")
-        if field.description:
-            lines.append(f"      {' '.join(field.description.split())}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *help_lines(variables_of(SinkSettings, PREFIX))])
+
+
+def _set_up_logs(level: str) -> None:
+    logging.basicConfig(
+        level=level, format="%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s"
+    )
+    for talkative in ("urllib3", "clickhouse_connect"):
+        # Each failure is told once, by what tries it again.
+        logging.getLogger(talkative).setLevel(logging.CRITICAL)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from meterstream.schemas.topics import DEFAULT_PREFIX
@@ -14,6 +14,7 @@ from .refusals import Refusals
 PREFIX: Final = "METERSTREAM_"
 
 Feed = Literal["cells", "history", "catalog"]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 FEEDS: Final[tuple[Feed, ...]] = ("cells", "history", "catalog")
 
 
@@ -33,41 +34,66 @@ class SinkSettings(BaseSettings):
     )
 
     kafka_bootstrap: str = Field("127.0.0.1:9092", min_length=3)
-    """Brokers to begin with, host:port, separated by commas."""
+    """Brokers to begin with, host:port, separated by commas. Name two or three of a cluster."""
     topic_prefix: str = Field(DEFAULT_PREFIX, max_length=100, pattern=r"^[A-Za-z0-9._-]*$")
-    """What the names of all topics begin with."""
+    """What the names of all topics and consumer groups begin with. All services of one pipeline
+    have the same; two pipelines on one Kafka have different ones."""
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How to talk to the brokers: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL, as their listener
+    asks for. Across a network use one with SSL."""
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    """How user and password are proved, with SASL: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512."""
     kafka_sasl_username: str | None = None
+    """The user, with SASL."""
     kafka_sasl_password: SecretStr | None = None
+    """The user's password, with SASL. It is never shown."""
     kafka_ssl_ca_file: Path | None = None
+    """PEM file of the authorities that may have signed the brokers' certificates, with SSL. Without
+    it those that the system trusts."""
     kafka_ssl_certificate_file: Path | None = None
+    """PEM file of this client's certificate, where brokers ask for one."""
     kafka_ssl_key_file: Path | None = None
+    """PEM file of the key of that certificate."""
     kafka_ssl_key_password: SecretStr | None = None
+    """The password of that key, if it has one. It is never shown."""
 
     clickhouse_url: str = Field("http://127.0.0.1:8123", pattern=r"^https?://[^@\s]+$")
-    """Address of the HTTP interface, without user and password."""
+    """Address of ClickHouse's HTTP interface, without user and password; https:// for TLS."""
     clickhouse_user: str = Field("default", min_length=1)
+    """The user that writes the tables."""
     clickhouse_password: SecretStr = SecretStr("")
+    """That user's password. It is never shown."""
     clickhouse_database: str = Field("meterstream", pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,62}$")
+    """The database that `meterstream migrate` has set up."""
     clickhouse_cluster: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,62}$")
     """Name of the cluster whose replicas hold the tables; none on a single server."""
 
     sink_feeds: Annotated[tuple[Feed, ...], NoDecode] = FEEDS
-    """What this process does, separated by commas: cells, history, catalog."""
+    """What this process does, separated by commas: cells (usage), history (single runs), catalog
+    (dimension tables). Leave history out where single runs are not wanted, or run it apart."""
     sink_group: str = Field("sink", min_length=1, max_length=100)
-    """Consumer group of the sinks, after the topic prefix; each feed has its own below it."""
+    """Consumer group of the sinks, after the topic prefix; each feed has its own: this, a hyphen
+    and the feed. Another name for a sink that fills another ClickHouse from the same journal."""
     sink_flush_rows: int = Field(250_000, ge=1, le=5_000_000)
+    """A flush comes after so many rows, or by bytes or time, whichever is first. More of them make
+    larger inserts while the sink is behind, and take more memory."""
     sink_flush_bytes: int = Field(64 * 1024 * 1024, ge=1024, le=1024 * 1024 * 1024)
+    """The same in bytes of journal records. Lower it where memory is short."""
     sink_flush_ms: int = Field(300, ge=1, le=60_000)
-    """A flush comes after so many rows, so many journal bytes, or so long, whichever is first."""
+    """The same in milliseconds: the longest that usage waits to be stored. Raise it for fewer and
+    larger inserts."""
     sink_history_flush_ms: int = Field(1_000, ge=1, le=60_000)
-    """The same delay for single runs, which can wait while usage is stored."""
+    """The same delay in milliseconds for single runs, which can wait while usage is stored."""
     sink_idle_flush_ms: int = Field(2_000, ge=1, le=600_000)
-    """How long the clock alone may move on before its new value is stored."""
+    """How many milliseconds the clock alone may move on before its new value is stored."""
     metrics_host: str = "127.0.0.1"
-    """Address that /metrics, /healthz and /readyz are served on."""
+    """Address that /metrics, /healthz and /readyz are served on. They have no password: another
+    address than loopback only in a network that is closed."""
     sink_metrics_port: int = Field(9466, ge=0, le=65535)
+    """Port of /metrics, /healthz and /readyz; 0 for any that is free."""
+    log_level: Annotated[LogLevel, BeforeValidator(str.upper)] = "INFO"
+    """What is logged, on stderr: DEBUG, INFO, WARNING or ERROR. DEBUG is for looking into one
+    problem."""
 
     @model_validator(mode="before")
     @classmethod

@@ -168,8 +168,8 @@ def main(argv: Sequence[str] | None = None, ledger: Ledger | None = None) -> int
     """
     parser = argparse.ArgumentParser(
         "meterstream meter",
-        description="Meter the events topic, until SIGTERM or SIGINT. Run one for each core: any"
-        " number of meters, up to one for each partition, share the work.",
+        description="Meter the events topic, until SIGTERM or SIGINT. Run one for each core: any\n"
+        "number of meters, up to one for each partition, share the work.",
         epilog=epilog(MeterSettings),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -3,16 +3,18 @@
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from meterstream.schemas.journal.header import MAX_GRACE_SECONDS
 from meterstream.schemas.topics import DEFAULT_PREFIX
+from meterstream.schemas.variables import help_lines, variables_of
 
 PREFIX: Final = "METERSTREAM_"
 
 Count = Annotated[int, Field(ge=1)]
 Port = Annotated[int, Field(ge=0, le=65535)]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
@@ -24,23 +26,42 @@ class KafkaSettings(BaseSettings):
     """How to reach Kafka, and which topics are ours."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True
+        env_prefix=PREFIX,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
     )
 
     kafka_bootstrap: str = Field("127.0.0.1:9092", min_length=3)
-    """Brokers to begin with, host:port, separated by commas."""
+    """Brokers to begin with, host:port, separated by commas. Name two or three of a cluster."""
     topic_prefix: str = Field(DEFAULT_PREFIX, max_length=100, pattern=r"^[A-Za-z0-9._-]*$")
-    """What the names of all topics begin with."""
+    """What the names of all topics and consumer groups begin with. All services of one pipeline
+    have the same; two pipelines on one Kafka have different ones."""
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How to talk to the brokers: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL, as their listener
+    asks for. Across a network use one with SSL."""
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    """How user and password are proved, with SASL: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512."""
     kafka_sasl_username: str | None = None
+    """The user, with SASL."""
     kafka_sasl_password: SecretStr | None = None
+    """The user's password, with SASL. It is never shown."""
     kafka_ssl_ca_file: Path | None = None
+    """PEM file of the authorities that may have signed the brokers' certificates, with SSL. Without
+    it those that the system trusts."""
     kafka_ssl_certificate_file: Path | None = None
+    """PEM file of this client's certificate, where brokers ask for one."""
     kafka_ssl_key_file: Path | None = None
+    """PEM file of the key of that certificate."""
     kafka_ssl_key_password: SecretStr | None = None
+    """The password of that key, if it has one. It is never shown."""
     metrics_host: str = "127.0.0.1"
-    """Address that /metrics, /healthz and /readyz are served on."""
+    """Address that /metrics, /healthz and /readyz are served on. They have no password: another
+    address than loopback only in a network that is closed."""
+    log_level: Annotated[LogLevel, BeforeValidator(str.upper)] = "INFO"
+    """What is logged, on stderr: DEBUG, INFO, WARNING or ERROR. DEBUG is for looking into one
+    problem."""
 
     @model_validator(mode="after")
     def _credentials_fit(self) -> Self:
@@ -95,32 +116,49 @@ class MeterSettings(KafkaSettings):
     """Consumer group of the meter's workers, after the topic prefix."""
     grace_seconds: int = Field(600, ge=0, le=MAX_GRACE_SECONDS)
     """How long after its end a minute stays open for events that come late. Each journal record
-    tells the grace of its writer, and readers close minutes by that."""
+    tells the grace of its writer, and readers close minutes by that. A longer one holds more cells
+    in memory and closes windows later; events that come later still are counted as late rows."""
     horizon_hours: int = Field(24, ge=1, le=35 * 24)
-    """How far back duplicates are recognised; events that are older go to the dead letters."""
+    """How far back duplicates are recognised; events that are older go to the dead letters. Longer
+    than the longest time that producers may be cut off; memory grows with it."""
     dedup_bytes: int = Field(512 * 1024 * 1024, ge=1024 * 1024)
-    """Memory for deduplication ids in one process; above it an alarm is raised."""
+    """Memory in bytes for deduplication ids in one process; above it an alarm is raised, and
+    nothing else happens. Fit it to the machine."""
     batch_max_events: int = Field(20_000, ge=1, le=1_000_000)
+    """At how many events a batch of one partition is closed while the meter is behind. Lower it
+    where memory is short."""
     batch_max_bytes: int = Field(16 * 1024 * 1024, ge=128 * 1024, le=1024 * 1024 * 1024)
-    """At which size a batch of one partition is closed while the meter is behind."""
+    """At how many bytes a batch of one partition is closed while the meter is behind. Lower it
+    where events are large and memory is short."""
     batch_linger_ms: int = Field(200, ge=0, le=10_000)
-    """How long a small batch waits for more events when the meter is not behind."""
+    """How many milliseconds a small batch waits for more events when the meter is not behind. Less
+    is fresher and makes more and smaller journal records."""
     fetch_max_bytes: int = Field(8 * 1024 * 1024, ge=128 * 1024, le=256 * 1024 * 1024)
-    """The most that one fetch brings for one partition."""
+    """The most bytes that one fetch brings for one partition. Raise it where brokers are far
+    away."""
     idle_seconds: Seconds = 5.0
-    """After how long without events a partition's clock is moved by an idle record."""
+    """After how many seconds without events a partition's clock is moved by an idle record. Less
+    closes windows sooner where few events come."""
     snapshot_bytes: int = Field(128 * 1024 * 1024, ge=1024)
+    """A snapshot is taken after this many bytes of journal, or by time, what comes first. Less
+    makes restores shorter and the snapshots topic busier."""
     snapshot_seconds: Seconds = 300.0
-    """A snapshot is taken after this many bytes of journal, or this long, what comes first."""
+    """The same in seconds."""
     catalog_max_age_seconds: Seconds = 240.0
-    """No step is computed if the catalog was last seen complete longer ago than this."""
+    """No step is computed if the catalog was last seen complete longer ago than this, for a rate
+    card could be missing. Leave it below 5 minutes."""
     session_timeout_seconds: float = Field(10.0, ge=6, le=300)
-    """After how long without a heartbeat others take the partitions over; brokers ask for 6."""
+    """After how many seconds without a heartbeat others take the partitions over; brokers ask for
+    at least 6. Raise it where processes are often paused for longer."""
     journal_timeout_seconds: float = Field(30.0, ge=1, le=600)
-    """How long to wait for the acknowledgement of a journal record before its fate is unknown."""
+    """How many seconds to wait for the acknowledgement of a journal record before its fate is
+    unknown and the state is restored."""
     journal_max_bytes: int = Field(16 * 1024 * 1024 - 64 * 1024, ge=64 * 1024)
-    """The largest value of a journal or snapshot record, just below the topics' limit."""
+    """The largest value of a journal or snapshot record in bytes, just below the topics'
+    max.message.bytes. Lower it where brokers take no such messages."""
     meter_metrics_port: Port = 9464
+    """Port of /metrics, /healthz and /readyz; 0 for any that is free. Each meter on a machine has
+    its own."""
 
     @model_validator(mode="after")
     def _horizon_holds_the_grace(self) -> Self:
@@ -135,12 +173,20 @@ class PublisherSettings(KafkaSettings):
     """What the publisher needs to know."""
 
     publisher_group: str = Field("publisher", min_length=1, max_length=100)
-    """Consumer group of the publishers, after the topic prefix."""
+    """Consumer group of the publishers, after the topic prefix; their transactional ids begin with
+    it."""
     publisher_max_records: int = Field(100, ge=1, le=10_000)
-    """The most journal records that one transaction covers."""
+    """The most journal records that one transaction covers. More of them catch up faster."""
     publisher_interval_ms: int = Field(200, ge=1, le=5_000)
-    """The longest that a transaction waits for more journal records."""
+    """How many milliseconds a transaction waits for more journal records at most."""
     publisher_metrics_port: Port = 9465
+    """Port of /metrics, /healthz and /readyz; 0 for any that is free."""
+
+
+def epilog(kind: type[BaseSettings]) -> str:
+    """Return the end of a service's --help: every variable that sets it up."""
+    lines = help_lines(variables_of(kind, PREFIX))
+    return "\n".join(["These variables set it up (defaults in brackets):", "", *lines])
 
 
 Settings = TypeVar("Settings", bound=BaseSettings)

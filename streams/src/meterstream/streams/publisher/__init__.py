@@ -13,7 +13,7 @@ from meterstream.schemas import topics as names
 from meterstream.schemas.status import PortTaken, StatusServer
 from meterstream.streams import logs
 from meterstream.streams.kafka import Broker, BrokerUnavailable, TopicMissing
-from meterstream.streams.settings import PublisherSettings, SettingsInvalid, load
+from meterstream.streams.settings import PublisherSettings, SettingsInvalid, epilog, load
 
 from .service import Publisher
 
@@ -25,14 +25,18 @@ __all__ = ["Publisher", "main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `meterstream publisher`; return the exit status: 0 ended, 1 failed, 2 cannot start."""
     argparse.ArgumentParser(
-        "meterstream publisher", description="Publish dead letters from the journal."
+        "meterstream publisher",
+        description="Publish dead letters from the journal, until SIGTERM or SIGINT. Any number of"
+        " publishers share the work.",
+        epilog=epilog(PublisherSettings),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args(argv)
-    logs.set_up()
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     try:
         settings = load(PublisherSettings)
+        logs.set_up(settings.log_level)
         broker = Broker(settings)
         for name in (names.JOURNAL, names.DLQ, names.EVENTS):
             broker.topic_id(settings.topic(name))
