@@ -1,0 +1,187 @@
+"""The journal's readers and writer where Kafka is slow, silent or full."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+from tests.support.craft import NOW, Partition, run
+
+from meterstream.streams.core import EventBatch
+from meterstream.streams.journal import OutcomeUnknown, RecordTooLarge, RecordWriter, recount
+from meterstream.streams.journal import snapshots as stored_snapshots
+from meterstream.streams.journal.reader import Interrupted
+from meterstream.streams.kafka import BrokerUnavailable
+from meterstream.streams.settings import MeterSettings
+
+
+class Message:
+    """A record, or the end of the log."""
+
+    def __init__(self, offset: int, key: bytes | None = None, *, is_end: bool = False) -> None:
+        self._offset, self._key, self._is_end = offset, key, is_end
+
+    def offset(self) -> int:
+        return self._offset
+
+    def key(self) -> bytes | None:
+        return self._key
+
+    def value(self) -> bytes:
+        return b"value"
+
+    def timestamp(self) -> tuple[int, int]:
+        return 2, NOW // 1000 + self._offset
+
+    def error(self) -> KafkaError | None:
+        return KafkaError(KafkaError._PARTITION_EOF) if self._is_end else None
+
+
+class Log:
+    """A consumer of a partition with these messages, which end at `end`."""
+
+    def __init__(self, messages: Sequence[Message], end: int) -> None:
+        self._messages = list(messages)
+        self._end = end
+        self.is_assigned = False
+
+    def get_watermark_offsets(self, *_: object, **__: object) -> tuple[int, int]:
+        return 0, self._end
+
+    def assign(self, _: object) -> None:
+        self.is_assigned = True
+
+    def unassign(self) -> None:
+        self.is_assigned = False
+
+    def poll(self, _: float) -> Message | None:
+        return self._messages.pop(0) if self._messages else None
+
+    def consume(self, count: int, _: float) -> list[Message]:
+        taken, self._messages = self._messages[:count], self._messages[count:]
+        return taken
+
+
+def keys_in(log: Log, unwanted: bool = False) -> list[bytes]:
+    """Return the keys that a catalogue of this log names."""
+    consumer: Any = log
+    found, _ = stored_snapshots.read_catalogue(consumer, "snapshots", 0, lambda: unwanted)
+    return sorted(found.keys)
+
+
+def test_a_catalogue_ends_where_the_log_does() -> None:
+    """Compaction may have taken the last records, and records without a key name nothing."""
+    log = Log([Message(0, b"segment/a/0"), Message(1), Message(5, is_end=True)], 5)
+    assert keys_in(log) == [b"segment/a/0"]
+    assert not log.is_assigned
+
+
+def test_a_catalogue_that_is_no_longer_wanted() -> None:
+    """Reading stops as soon as the partition is taken away."""
+    log = Log([Message(0, b"segment/a/0")], 1)
+    with pytest.raises(Interrupted):
+        keys_in(log, unwanted=True)
+    assert not log.is_assigned
+
+
+def test_a_catalogue_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that falls silent is told of, instead of being waited for for ever."""
+    monkeypatch.setattr(stored_snapshots, "STALL_SECONDS", -1.0)
+    with pytest.raises(BrokerUnavailable, match="snapshots-0 gave no record"):
+        keys_in(Log([], 1))
+
+
+def test_events_are_decided_again_in_batches_without_a_hole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Batches cover all offsets, those that the log lost and those without a record, too."""
+    monkeypatch.setattr(recount, "BATCH_EVENTS", 2)
+
+    def read(*_: object) -> Iterator[tuple[int, Message]]:
+        yield from ((offset, Message(offset)) for offset in (3, 4, 7, 8, 9))
+
+    monkeypatch.setattr(recount, "read_log", read)
+    consumer: Any = None
+    batches = list(recount._batches(consumer, "events", 0, 1, 3, 12))
+    assert [(b.start, b.end, list(b.offsets), b.log_start) for b in batches] == [
+        (1, 5, [3, 4], 3),
+        (5, 9, [7, 8], 3),
+        (9, 12, [9], 3),
+    ]
+    assert isinstance(batches[0], EventBatch)
+    assert batches[0].log_times_us == [NOW + 3000, NOW + 4000]
+
+
+def test_batches_that_end_with_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the last full batch ends at the log's end, no empty one follows."""
+    monkeypatch.setattr(recount, "BATCH_EVENTS", 1)
+    monkeypatch.setattr(recount, "read_log", lambda *_: [(0, Message(0)), (1, Message(1))])
+    consumer: Any = None
+    batches = recount._batches(consumer, "events", 0, 0, 0, 2)
+    assert [(batch.start, batch.end) for batch in batches] == [(0, 1), (1, 2)]
+
+
+def test_a_state_without_identities() -> None:
+    """What a state would recognise is nothing at first, and then what it counted, sorted."""
+    partition = Partition()
+    assert len(recount.kept_ids(partition.state)) == 0
+    partition.take(run("a"))
+    partition.take(run("b"))
+    kept = recount.kept_ids(partition.state)
+    assert len(kept) == 2
+    assert np.all(kept.hi[:-1] <= kept.hi[1:])
+
+
+class BrokenProducer:
+    """A producer that raises, or that takes a record and never reports."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self._error = error
+
+    def produce(self, *_: object, **__: object) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def poll(self, _: float) -> int:
+        return 0
+
+    def purge(self, **_: object) -> None:
+        pass
+
+    def flush(self, _: float) -> int:
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("broken", "expected", "text"),
+    [
+        (BrokenProducer(BufferError()), OutcomeUnknown, "queue is full"),
+        (
+            BrokenProducer(KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE))),
+            RecordTooLarge,
+            "size too large",
+        ),
+        (BrokenProducer(KafkaException(KafkaError(KafkaError._FATAL))), OutcomeUnknown, "Fatal"),
+        (BrokenProducer(), OutcomeUnknown, "journal-0: no acknowledgement in 1 s"),
+    ],
+)
+def test_records_that_are_not_acknowledged(
+    broken: BrokenProducer,
+    expected: type[Exception],
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A writer says whether nothing was written, or that it cannot be told; it never hangs."""
+
+    async def at_once(awaitable: Any, _: float) -> None:
+        awaitable.cancel()
+        raise TimeoutError
+
+    records = RecordWriter(MeterSettings(journal_timeout_seconds=1))
+    monkeypatch.setattr(asyncio, "wait_for", at_once)
+    records._producer = broken  # type: ignore[assignment]
+    with pytest.raises(expected, match=text):
+        asyncio.run(records.send("journal", 0, key=None, value=b"v"))
+    records.close()
