@@ -5,7 +5,8 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.e2e.pipeline import SESSION_S, Traffic, pipeline
+from tests.e2e.pipeline import PARTITIONS, SESSION_S, Traffic, pipeline
+from tests.support.services import Service
 from tests.support.stack import (
     ClickHouseAddress,
     OwnClickHouse,
@@ -16,6 +17,12 @@ from tests.support.waiting import eventually
 
 PER_SECOND = 2_000
 AWAY_S = 30.0
+
+
+def partitions_of(meter: Service) -> int:
+    """Return how many partitions a meter was assigned last, as its log says."""
+    lines = [line for line in meter.log.splitlines() if "partitions assigned: " in line]
+    return sum(name != "none" for name in lines[-1].rpartition(": ")[2].split(", ")) if lines else 0
 
 
 @pytest.mark.timeout(400)
@@ -62,7 +69,7 @@ def test_broker_restart(
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("target", ["sink", "publisher"])
+@pytest.mark.parametrize("target", ["meter", "sink", "publisher"])
 def test_paused_past_its_session(
     target: str,
     kafka: str,
@@ -71,7 +78,7 @@ def test_paused_past_its_session(
     database: str,
     tmp_path: Path,
 ) -> None:
-    """A service that sleeps past its session while another takes over repeats nothing."""
+    """A service that sleeps past its session while another joins and takes over repeats nothing."""
     with pipeline(kafka, prefix, clickhouse, database, tmp_path) as made:
         made.start("sink", "publisher", "meter")
         made.wait_ready()
@@ -87,3 +94,29 @@ def test_paused_past_its_session(
         made.check_stored()
         made.stop()
         assert sleeper.process.poll() is not None or sleeper.stop() == 0
+
+
+@pytest.mark.timeout(400)
+def test_meters_join_and_leave(
+    kafka: str, prefix: str, clickhouse: ClickHouseAddress, database: str, tmp_path: Path
+) -> None:
+    """Partitions that move to a second meter and back, under traffic, are counted once."""
+    with pipeline(kafka, prefix, clickhouse, database, tmp_path) as made:
+        made.start("sink", "publisher", "meter")
+        made.wait_ready()
+        first = made.running["meter"]
+        with Traffic(made.sender, PER_SECOND):
+            made.start("meter")
+            second = made.running["meter"].wait_ready()
+            assert 0 < partitions_of(second) < PARTITIONS
+            eventually(
+                lambda: partitions_of(first) + partitions_of(second) == PARTITIONS,
+                60,
+                "the meters share the partitions",
+            )
+            assert second.stop() == 0
+            eventually(lambda: partitions_of(first) == PARTITIONS, 60, "the first has all again")
+        made.running["meter"] = first
+        assert made.audit()["total"]["difference"] == 0
+        made.check_stored()
+        made.stop()
