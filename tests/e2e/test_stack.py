@@ -16,8 +16,12 @@ import urllib3
 from confluent_kafka import Producer
 from prometheus_client.parser import text_string_to_metric_families
 from tests.support.command import Ran, run_command
+from tests.support.model import Rules
+from tests.support.slow_count import slow_count, stored_totals, totals
 from tests.support.waiting import eventually
 
+from meterstream.cli.connection import ClickHouseAddress
+from meterstream.cli.stack.embedded import DEFAULT_PARTITIONS
 from meterstream.cli.traffic.population import Sizes
 from meterstream.cli.traffic.runs import RunMaker
 from meterstream.cli.traffic.synthetic import Synthetic
@@ -284,6 +288,19 @@ def test_metrics_tell_what_happens(stack: RunningStack) -> None:
     assert refused == after["publisher dead_letters_total"] - before["publisher dead_letters_total"]
     assert after["meter live_cells"] > 0
     assert after["meter lag_records"] == after["sink lag_records"] == 0
+
+
+def test_every_cell_is_as_counted_slowly(stack: RunningStack) -> None:
+    """What was sent, refused, resent and replayed makes the cells that a plain reader counts."""
+    stack("generate", "--events", "2000", "--seed", "8", "--duplicates", "5%", "--invalid", "3%")
+    stack("audit", "--timeout", "90")
+    connection = json.loads((stack.data / "stack.json").read_text())
+    counted = slow_count(connection["kafka"]["bootstrap"], Rules(partitions=DEFAULT_PARTITIONS))
+    client = ClickHouseAddress(**connection["clickhouse"]).client()
+    stored = stored_totals(client)
+    client.close()
+    assert len(stored) > 100
+    assert stored == totals(counted.values())
 
 
 @pytest.mark.timeout(600)
