@@ -1,7 +1,7 @@
 """The whole pipeline on a broker that wants TLS, a client's certificate and a password."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,7 @@ class Guarded:
     """A broker's open door, for the tests alone, and how to come in by the other one."""
 
     open_bootstrap: str
-    settings: Mapping[str, str]
+    settings: dict[str, str]
 
 
 @pytest.fixture(scope="module")

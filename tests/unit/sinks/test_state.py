@@ -22,6 +22,9 @@ class Store:
         self.calls: list[str] = []
         self.tables: dict[str, list[dict[str, object]]] = {}
 
+    def insert(self, target: str, table: pa.Table) -> list[Refused]:
+        return self.insert_together([(target, table)])
+
     def insert_together(self, tables: Iterable[tuple[str, pa.Table]]) -> list[Refused]:
         refused = []
         for target, table in tables:
