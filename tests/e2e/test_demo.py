@@ -38,7 +38,14 @@ def test_made_up_runs(tmp_path: Path) -> None:
     assert ran.exit_code == 0, ran.stdout + ran.stderr
     runs = _line(ran.stdout, "runs")
     assert runs == ["3,000", "3,000", "equal"]
-    for name in ("input tokens", "output tokens", "micro-credits", "events in all"):
+    for name in (
+        "input tokens",
+        "output tokens",
+        "micro-credits",
+        "resends, not counted twice",
+        "broken events, refused",
+        "events in all",
+    ):
         sent, stored, verdict = _line(ran.stdout, name)
         assert sent == stored != "0"
         assert verdict == "equal"
@@ -46,6 +53,8 @@ def test_made_up_runs(tmp_path: Path) -> None:
     assert "difference 0" in ran.stdout
     assert "Usage by team" in ran.stdout
     assert "Usage by agent" in ran.stdout
+    _, _, after = ran.stdout.partition("\nNext, on what the demo left:\n")
+    assert [line.split()[1] for line in after.splitlines()[:3]] == ["stack", "usage", "sql"]
     usage = run_command(
         "usage", "--json", "--data", ".meterstream-demo", env={}, cwd=tmp_path
     ).json["rows"]

@@ -24,7 +24,17 @@ def filled(migrated: Client, store: ClickHouseStore) -> Client:
     records = [
         writer.genesis(TODAY_US),
         writer.step(
-            [cell(TODAY_US, user_id="u-1", agent_id="a-1", model="m-1", credits_micro=5)],
+            [
+                cell(
+                    TODAY_US,
+                    user_id="u-1",
+                    agent_id="a-1",
+                    model="m-1",
+                    feature_id="feature-1",
+                    project_id="project-1",
+                    credits_micro=5,
+                )
+            ],
             charges=[
                 {"event_offset": 0, "event_time": TODAY_US, "card": "default@1", "credits_micro": 5}
             ],
@@ -49,6 +59,25 @@ def test_each_query_runs_and_answers(filled: Client) -> None:
         answer = filled.query(sql)
         if not any(name in sql for name in EMPTY_WITHOUT_HISTORY):
             assert answer.result_rows, sql
+
+
+def test_each_view_has_every_window(filled: Client) -> None:
+    """There is a view by each dimension, and it shows the run in windows of every size."""
+    names = {
+        "team_id": "team-1",
+        "user_id": "u-1",
+        "agent_id": "a-1",
+        "model": "m-1",
+        "feature_id": "feature-1",
+        "project_id": "project-1",
+    }
+    for key, name in names.items():
+        for window in ("1m", "15m", "1h", "1d", "1mo"):
+            rows = filled.query(
+                f"SELECT {key}, runs, credits_micro FROM usage_by_{key.removesuffix('_id')}("
+                f"window = '{window}', zone = 'Asia/Kathmandu', since = '', until = '')"
+            ).result_rows
+            assert rows == [(name, 1, 5)], (key, window)
 
 
 def test_every_table_and_view_is_on_the_page(migrated: Client, database: str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from meterstream.cli.commands.demo import DUPLICATES_PPM, INVALID_PPM, demo
 from meterstream.cli.demo.place import DEFAULT, fresh_place
 from meterstream.cli.demo.prices import price_micro
 from meterstream.cli.errors import BadInput
@@ -20,6 +21,13 @@ def _own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _message(kind: Kind, **data: int) -> Message:
     return Message(kind, 0, "team", json.dumps({"data": data}).encode(), 0, 0)
+
+
+def test_what_it_sends_if_nothing_is_said() -> None:
+    """50,000 runs, 2 % of them twice, and 0.5 % broken events."""
+    (events,) = (option.default for option in demo.params if option.name == "events")
+    assert events == 50_000
+    assert (DUPLICATES_PPM, INVALID_PPM) == (20_000, 5_000)
 
 
 def test_what_an_earlier_demo_left_is_removed() -> None:
