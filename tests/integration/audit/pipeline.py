@@ -78,20 +78,11 @@ class Meter:
         self.state = begin(self.policy, self.partition, offset, time_us, step)
         self.stale = idle_step(self.state, time_us)
 
-    def begin_again(self) -> None:
-        """Do as `meterstream meter --new-generation`, and go on as the meter that it starts."""
-        settings = MeterSettings(
-            kafka_bootstrap=self.pipeline.bootstrap, topic_prefix=self.pipeline.prefix
-        )
+    def restore(self) -> None:
+        """Go on with what journal and snapshots tell, as a meter that has just been started."""
+        settings = self.pipeline.meter_settings()
         broker = Logs(settings)
-        topics, partitions = look_up_topics(broker, settings)
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in self.pipeline.environment().items():
-                patch.setenv(name, value)
-            begun = asyncio.run(
-                begin_where_needed(broker, settings, topics, self.policy, partitions, read_ledger)
-            )
-        assert begun == [self.partition]
+        topics, _ = look_up_topics(broker, settings)
         restored = restore(broker, topics, self.policy, self.partition).state
         assert restored is not None
         self.state = restored
@@ -157,20 +148,37 @@ class Pipeline:
         self.journal_id: UUID = broker.topic(f"{prefix}journal")[0]
         self.client: Client = address.client()
         migrate(self.client, database)
-        self._producer = Producer(self._producer_settings())
+        self.move_to(bootstrap)
 
-    def move_to(self, bootstrap: str) -> None:
-        """Go on with another broker that holds the same topics."""
+    def move_to(self, bootstrap: str, compression: str = "none") -> None:
+        """Write to a broker that holds the topics."""
         self.bootstrap = bootstrap
-        self._producer = Producer(self._producer_settings())
+        self._producer = Producer(
+            {
+                "bootstrap.servers": bootstrap,
+                "acks": "all",
+                "linger.ms": 1,
+                "message.max.bytes": 16 * 1024 * 1024,
+                "compression.type": compression,
+            }
+        )
 
-    def _producer_settings(self) -> dict[str, str | int | float | bool]:
-        return {
-            "bootstrap.servers": self.bootstrap,
-            "acks": "all",
-            "linger.ms": 1,
-            "message.max.bytes": 16 * 1024 * 1024,
-        }
+    def meter_settings(self) -> MeterSettings:
+        """Return what a meter of this pipeline needs to know."""
+        return MeterSettings(kafka_bootstrap=self.bootstrap, topic_prefix=self.prefix)
+
+    def begin_again(self) -> list[int]:
+        """Do as `meterstream meter --new-generation`; return the partitions that begin anew."""
+        settings = self.meter_settings()
+        broker = Logs(settings)
+        topics, partitions = look_up_topics(broker, settings)
+        policy = Policy(partitions)
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.environment().items():
+                patch.setenv(name, value)
+            return asyncio.run(
+                begin_where_needed(broker, settings, topics, policy, partitions, read_ledger)
+            )
 
     def meter(self, partition: int) -> Meter:
         """Return a new meter of a partition."""

@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from tests.integration.audit.conftest import Audit, records
 from tests.integration.audit.pipeline import Pipeline
@@ -15,6 +16,7 @@ from tests.support.waiting import eventually
 
 from meterstream.cli.topic_admin import TopicAdmin
 from meterstream.local.kafka import KafkaBroker
+from meterstream.schemas.journal import Link
 from meterstream.sinks.service import Service
 from meterstream.sinks.settings import load_settings
 from meterstream.streams.publisher import Publisher
@@ -23,46 +25,53 @@ from meterstream.streams.settings import PublisherSettings
 pytestmark = pytest.mark.timeout(400)
 
 
-def test_a_broken_record(
+def test_broken_records(
     tmp_path: Path, clickhouse: ClickHouseAddress, database: str, audit: Audit
 ) -> None:
-    """One flipped byte in a copy of the data is named by all; a new generation counts it all."""
-    whole, made = tmp_path / "whole", records(0, 400)
-    with KafkaBroker(whole) as broker:
-        pipeline = Pipeline(broker.bootstrap, "copied.", clickhouse, database, partitions=1)
-        meter = pipeline.meter(0)
+    """A flipped byte in a copy of the data is named by all; a new generation counts the rest."""
+    made = [records(partition, 300) for partition in (0, 1)]
+    with KafkaBroker(tmp_path / "whole") as broker:
+        pipeline = Pipeline(broker.bootstrap, "copied.", clickhouse, database, partitions=2)
+        meters = [pipeline.meter(partition) for partition in (0, 1)]
         with pipeline.services():
-            meter.count(made[:200], parts=5, cards=[rate_card()])
+            for meter in meters:
+                meter.count(made[meter.partition][:150], parts=3, cards=[rate_card()])
             pipeline.settle()
-        read_to = meter.state.link.prev
-        meter.count(made[200:], parts=5)
-    copy, broken = tmp_path / "copy", read_to + 3
-    shutil.copytree(whole, copy)
-    flip_a_byte(copy, "copied.journal-0", broken)
+        for meter, compression in zip(meters, ("none", "lz4"), strict=True):
+            pipeline.move_to(broker.bootstrap, compression)
+            meter.count(made[meter.partition][150:], parts=4)
+    broken = [meter.state.link.prev - 2 for meter in meters]
+    copy = tmp_path / "copy"
+    shutil.copytree(tmp_path / "whole", copy)
+    flip_a_byte(copy, "copied.journal-0", broken[0], where=0.75)
+    flip_a_byte(copy, "copied.journal-1", broken[1], where=1.0)  # librdkafka cannot unpack it
     with KafkaBroker(copy) as broker:
         pipeline.move_to(broker.bootstrap)
         outcome = audit(pipeline, "--timeout", "0.5")
         assert outcome.code == 1, outcome.out + outcome.err
-        assert (
-            f"difference: copied.journal, partition 0, offset {broken}: the record cannot be read"
-            in outcome.out
-        )
+        for partition, offset in enumerate(broken):
+            where = f"copied.journal, partition {partition}, offset {offset}"
+            assert f"difference: {where}: the record cannot be read" in outcome.out
         reasons = failures(pipeline)
-        for who in ("cells", "history", "publisher"):
-            assert f"offset {broken}" in reasons[who] or who == "publisher", reasons
-            assert "CRC-32 is" in reasons[who]
-            assert "--new-generation" in reasons[who]
+        assert all("--new-generation" in reason for reason in reasons)
+        for place, fault in (("journal-0", "CRC-32 is"), ("journal-1", "Decompression")):
+            assert any(place in reason and fault in reason for reason in reasons), reasons
 
-        meter.begin_again()
-        position = meter.state.events_position
-        assert 200 < position < 400
+        assert pipeline.begin_again() == [0, 1]
+        for meter in meters:
+            meter.restore()
         with pipeline.services():
-            meter.count(made[position:], published=True)
+            for meter in meters:
+                position = meter.state.events_position
+                assert 150 <= position < 300
+                meter.count(made[meter.partition][position:], published=True)
             pipeline.settle()
         outcome = audit(pipeline)
         assert outcome.code == 0, outcome.out + outcome.err
-        assert f"journal offset {broken} is broken" in outcome.out
-        assert f"generation 2 goes on at offset {read_to + 6}" in outcome.out
+        for partition, offset in enumerate(broken):
+            note = f"partition {partition}: journal offset {offset} is broken"
+            assert note in outcome.out
+            assert f"generation 2 goes on at offset {offset + 3}" in outcome.out
 
 
 def test_a_journal_that_was_made_again(
@@ -75,14 +84,23 @@ def test_a_journal_that_was_made_again(
         meter.count(made[:200], parts=20, cards=[rate_card()])
         pipeline.settle()
     make_again(kafka, prefix)
-    reasons = failures(pipeline, publisher=False)
-    assert "none of the records that ClickHouse knows" in reasons["cells"]
-    assert "none of the records that ClickHouse knows" in reasons["history"]
+    for reason in failures(pipeline, publisher=False):
+        assert "none of the records that ClickHouse knows" in reason
 
-    meter.begin_again()
+    commit_again(pipeline, meter.state.link)  # as if Kafka had kept the offsets of the old topic
+    assert pipeline.begin_again() == [0]
+    meter.restore()
     assert (meter.state.events_position, meter.state.link.prev) == (200, 0)
     with pipeline.services():
         meter.count(made[200:], parts=4)
+        pipeline.settle()
+    # A sink that was killed before it wrote its position finds the new generation once more.
+    pipeline.client.command(
+        f"ALTER TABLE {database}.positions DELETE WHERE generation = 2",
+        settings={"mutations_sync": 2},
+    )
+    with pipeline.services():
+        meter.idle(meter.state.clock_us)
         pipeline.settle()
     with pipeline.services():  # from positions of the new generation
         meter.idle(meter.state.clock_us)
@@ -96,8 +114,8 @@ def test_a_journal_that_was_made_again(
     assert closed.result_rows == [(1, 1), (2, 0)]
 
 
-def failures(pipeline: Pipeline, *, publisher: bool = True) -> dict[str, str]:
-    """Let the services run until they cannot go on; return why, by name."""
+def failures(pipeline: Pipeline, *, publisher: bool = True) -> list[str]:
+    """Let the services run until they cannot go on; return why."""
     sink = Service(
         load_settings(
             kafka_bootstrap=pipeline.bootstrap,
@@ -111,31 +129,44 @@ def failures(pipeline: Pipeline, *, publisher: bool = True) -> dict[str, str]:
     )
     sink.start()
     try:
+        found = publisher_failures(pipeline) if publisher else []
         eventually(lambda: len(sink.failures) == 2, 60, "the sink's failures")
-        found = dict(sink.failures)
-        if publisher:
-            found["publisher"] = publisher_failure(pipeline)
     finally:
         sink.stop()
         sink.wait()
-    return found
+    return [*found, *sink.failures.values()]
 
 
-def publisher_failure(pipeline: Pipeline) -> str:
-    """Let a publisher run until it stops partition 0; return why."""
+def publisher_failures(pipeline: Pipeline) -> list[str]:
+    """Let a publisher run until it has stopped all partitions; return why."""
     service = Publisher(
         PublisherSettings(kafka_bootstrap=pipeline.bootstrap, topic_prefix=pipeline.prefix)
     )
+
+    def reasons() -> list[str]:
+        found: dict[str, str] = service.unready().get("stopped", {})
+        return list(found.values()) if len(found) == pipeline.partitions else []
+
     stopped = threading.Event()
     thread = threading.Thread(target=service.run, args=(stopped,))
     thread.start()
     try:
-        eventually(lambda: "stopped" in service.unready(), 60, "the publisher's failure")
-        reasons: dict[str, str] = service.unready()["stopped"]
+        return eventually(reasons, 60, "the publisher's failures")
     finally:
         stopped.set()
         thread.join()
-    return reasons["0"]
+
+
+def commit_again(pipeline: Pipeline, link: Link) -> None:
+    """Commit a place of the publisher in partition 0."""
+    settings = PublisherSettings(kafka_bootstrap=pipeline.bootstrap, topic_prefix=pipeline.prefix)
+    group = settings.topic(settings.publisher_group)
+    consumer = Consumer({"bootstrap.servers": pipeline.bootstrap, "group.id": group})
+    place = TopicPartition(
+        settings.topic("journal"), 0, link.next_offset, metadata=link.to_metadata()
+    )
+    consumer.commit(offsets=[place], asynchronous=False)
+    consumer.close()
 
 
 def make_again(kafka: str, prefix: str) -> None:
@@ -148,8 +179,8 @@ def make_again(kafka: str, prefix: str) -> None:
     TopicAdmin({"bootstrap.servers": kafka}, prefix).create(["journal"], 1)
 
 
-def flip_a_byte(data: Path, log: str, offset: int) -> None:
-    """Flip one bit in the middle of the record batch that begins at `offset`."""
+def flip_a_byte(data: Path, log: str, offset: int, *, where: float) -> None:
+    """Flip one bit in the record batch that begins at `offset`: `where` in it, 1.0 at its end."""
     (segment,) = data.rglob(f"{log}/*.log")
     content = bytearray(segment.read_bytes())
     at = 0
@@ -158,5 +189,5 @@ def flip_a_byte(data: Path, log: str, offset: int) -> None:
         if base == offset:
             break
         at += 12 + length
-    content[at + (12 + length) * 3 // 4] ^= 0x10
+    content[at + min(int((12 + length) * where), 11 + length)] ^= 0x10
     segment.write_bytes(content)

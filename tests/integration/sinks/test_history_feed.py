@@ -78,7 +78,7 @@ def publish(bootstrap: str, topic: str, *events: object) -> None:
     assert producer.flush(30) == 0
 
 
-def charge(offset: int, micro: int) -> dict[str, object]:
+def charge(offset: int, micro: int, **others: object) -> dict[str, object]:
     """Return the charge of the run at `offset`."""
     return {
         "event_offset": offset,
@@ -86,6 +86,7 @@ def charge(offset: int, micro: int) -> dict[str, object]:
         "card": "default@1",
         "credits_micro": micro,
         "run_micro": micro,
+        **others,
     }
 
 
@@ -118,8 +119,8 @@ def test_runs_are_written_with_their_charges(
     journal.write(
         writer.genesis(NOW_US),
         writer.step(
-            [cell(MINUTE_US, runs=2)],
-            charges=[charge(1, 10), charge(4, 7)],
+            [cell(MINUTE_US, agent_id="a-1"), cell(MINUTE_US)],
+            charges=[charge(1, 10), charge(4, 7, cell=1)],
             verdicts=[counted, counted, duplicate, Verdict.NOT_JSON, counted],
         ),
     )
@@ -143,23 +144,29 @@ def test_runs_are_written_with_their_charges(
 def test_a_run_whose_event_is_gone_is_written_from_its_charge(
     kafka: str, journal: JournalTopic, history: SinkSettings, run_sink: RunSink, migrated: Client
 ) -> None:
-    """Retention that passed an event loses its text, not what it was charged."""
+    """An event that is gone, or is not what was counted, loses its text, not what it cost."""
     events = history.topic("events")
-    publish(kafka, events, completed(0), completed(1))
+    model = {"model": "m-1"}
+    damaged = {**completed(2, **model), "time": format_rfc3339(from_us(NOW_US + 1))}
+    publish(kafka, events, completed(0, **model), completed(1, **model), damaged)
     writer = Writer(events_topic_id=topic_id(kafka, events))
     journal.write(
         writer.genesis(NOW_US),
-        writer.step([cell(MINUTE_US, runs=2, model="m-1")], charges=[charge(0, 3), charge(1, 4)]),
+        writer.step(
+            [cell(MINUTE_US, runs=3, **model)],
+            charges=[charge(0, 3), charge(1, 4), charge(2, 5)],
+        ),
     )
     delete_before(kafka, events, 1)
     service = run_sink(history)
-    eventually(lambda: len(runs(migrated, "1")) == 2 or service.failures, 60, "the history")
+    eventually(lambda: len(runs(migrated, "1")) == 3 or service.failures, 60, "the history")
     assert not service.failures
     assert runs(
         migrated, "event_missing, run_id, model, credits_micro, event_time = started_at"
     ) == [
         (1, "", "m-1", 3, 1),
-        (0, "r-1", "", 4, 0),
+        (0, "r-1", "m-1", 4, 0),
+        (1, "", "m-1", 5, 1),
     ]
 
 

@@ -151,10 +151,10 @@ def test_what_may_come_right_is_waited_for(made: Made, code: int) -> None:
     assert reader.poll(0) is None
 
 
-def test_a_broken_record_stops_the_reader(made: Made) -> None:
-    """The checksum of a batch, say."""
+def test_a_topic_that_cannot_be_read_stops_the_reader(made: Made) -> None:
+    """A right that it lacks, say."""
     reader, client, _ = made
-    client.messages = [Message(error=KafkaError(KafkaError._BAD_MSG))]
+    client.messages = [Message(error=KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))]
     with pytest.raises(JournalBroken, match="topic journal cannot be read"):
         reader.poll(0)
 
@@ -245,6 +245,19 @@ def test_a_break_at_the_end_stops_the_reader(made: Made) -> None:
     assert [reader.poll(0) is None for _ in range(3)] == [False, True, True]
     with pytest.raises(JournalBroken, match=r"offset 1 cannot be read: .*--new-generation"):
         reader.poll(0)
+
+
+def test_what_the_client_cannot_read_is_gone_behind(made: Made) -> None:
+    """It gives the same error again and again, so that the next offset has to be sought."""
+    reader, client, _ = made
+    writer = Writer()
+    genesis, _ = writer.genesis(TODAY_US), [writer.step(), writer.step()]
+    again = writer.new_generation(TODAY_US + 1)
+    damaged = [Message(error=KafkaError(KafkaError._BAD_COMPRESSION)) for _ in range(2)]
+    client.messages = [Message(genesis), *damaged, Message(again)]
+    found = [reader.poll(0) for _ in range(4)]
+    assert [one.offset for one in found if one is not None] == [0, 3]
+    assert [one.offset for one in client.sought] == [2, 3]
 
 
 def test_a_generation_that_would_count_twice_stops_the_reader(made: Made) -> None:

@@ -35,6 +35,7 @@ class Client:
         self.batches = list(batches)
         self.bounds = bounds
         self.assigned: list[Any] = []
+        self.sought: list[int] = []
         self.closed = False
 
     def get_watermark_offsets(self, *_: object, **__: object) -> tuple[int, int] | None:
@@ -48,6 +49,9 @@ class Client:
 
     def incremental_unassign(self, partitions: list[Any]) -> None:
         """Let go of partitions that are done."""
+
+    def seek(self, partition: Any) -> None:
+        self.sought.append(partition.offset)
 
     def consume(self, *_: object, **__: object) -> list[Message]:
         return self.batches.pop(0) if self.batches else []
@@ -117,13 +121,28 @@ def test_a_range_that_is_gone_is_empty(make: Make) -> None:
 
 
 def test_a_broken_record_stops_the_reader(make: Make) -> None:
-    """The message names topic, partition and offset."""
-    make([Message(0, error(KafkaError._BAD_MSG))])
+    """The message names topic, partition and offset; a damaged one is told as it is."""
+    make([Message(0, error(KafkaError.TOPIC_AUTHORIZATION_FAILED))])
     with pytest.raises(JournalBroken, match="t-0 cannot be read at offset 5"):
         LogReader({}).at("t", 0, 5)
-    make([Message(0, error(KafkaError._BAD_MSG))])
+    damaged = Message(5, error(KafkaError._BAD_COMPRESSION))
+    make([damaged, Message(6)])
+    found: Any = LogReader({}).at("t", 0, 5)
+    assert found is damaged
+    make([Message(0, error(KafkaError.TOPIC_AUTHORIZATION_FAILED))])
     with pytest.raises(JournalBroken, match="topic t cannot be read"):
         list(EventRanges({"bootstrap.servers": "nowhere:1"}, "t").read({0: (5, 6)}))
+
+
+def test_events_that_the_client_cannot_read_are_left_out(make: Make) -> None:
+    """It gives the same error again, so that the next offset has to be sought."""
+    damaged = [Message(0, error(KafkaError._BAD_COMPRESSION)) for _ in range(3)]
+    client = make([Message(5), damaged[0]], [damaged[1]], [Message(8)], [damaged[2], Message(10)])
+    found = [
+        one.offset() for one in EventRanges({"bootstrap.servers": "x:1"}, "t").read({0: (5, 10)})
+    ]
+    assert found == [5, 8]
+    assert client.sought == [7, 8]
 
 
 def test_silence_ends_in_a_timeout(make: Make) -> None:

@@ -1,6 +1,7 @@
 """Rows of the history from events, without a broker."""
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -12,6 +13,8 @@ from meterstream.sinks.run_events import Event, read_event
 from meterstream.sinks.run_rows import counted_offsets, make_history
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+NOON_US = int(NOON.timestamp()) * 1_000_000
+KEY = {"team_id": "team-1", "operation": "agent_run", "model": "m-1"}
 
 
 def event(**data: object) -> Event:
@@ -21,19 +24,31 @@ def event(**data: object) -> Event:
         "source": "/apps/chat",
         "type": data.pop("type", "meterstream.run.completed.v1"),
         "time": data.pop("time", "2026-11-22T12:00:00Z"),
-        "data": {"team_id": "t", "run_id": "r", "started_at": "2026-11-22T11:59:58Z", **data},
+        "data": {"run_id": "r", "started_at": "2026-11-22T11:59:58Z", **KEY, **data},
     }
     found = read_event(json.dumps(told).encode())
     assert found is not None
     return found
 
 
-def step(count: int = 1, verdicts: list[Verdict] | None = None) -> Decoded:
-    """Return a decoded step that counted `count` runs, charged by their offset."""
+def step(
+    count: int = 1, verdicts: list[Verdict] | None = None, agents: Sequence[str] = ("",)
+) -> Decoded:
+    """Return a decoded step that counted `count` runs, charged by their offset, a cell an agent."""
     writer = Writer()
     writer.genesis(TODAY_US)
-    charges = [{"event_offset": at, "credits_micro": 100 + at, "card": "c"} for at in range(count)]
-    record = writer.step([cell(TODAY_US, model="m-1")], charges=charges, verdicts=verdicts)
+    charges = [
+        {
+            "event_offset": at,
+            "event_time": NOON_US,
+            "credits_micro": 100 + at,
+            "card": "c",
+            "cell": at % len(agents),
+        }
+        for at in range(count)
+    ]
+    cells = [cell(TODAY_US, model="m-1", agent_id=agent) for agent in agents]
+    record = writer.step(cells, charges=charges, verdicts=verdicts)
     return decode(record)
 
 
@@ -103,12 +118,26 @@ def test_a_run_without_its_event_is_made_from_its_charge() -> None:
     assert rows[1]["event_missing"] == 0
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [{"time": "2026-11-22T12:00:01Z"}, {"time": "noon"}, {"team_id": "t"}, {"user_id": "u"}],
+)
+def test_an_event_that_is_not_what_was_counted_is_left_out(changed: dict[str, object]) -> None:
+    """Bytes of the log that changed after they were counted do not get into the history."""
+    history = make_history(step(2), {0: event(), 1: event(session_id="s", **changed)})
+    assert history.runs is not None
+    rows = {row["event_offset"]: row["event_missing"] for row in history.runs.to_pylist()}
+    assert rows == {0: 0, 1: 1}
+    assert (history.missing, history.damaged) == (1, [1])
+    assert history.agent_sessions is None
+
+
 def test_sessions_are_told_once_by_agent_and_day() -> None:
     """Session events count too, and they are no runs."""
     beat = event(type="meterstream.session.heartbeat.v1", session_id="s", agent_id="a")
     run = event(session_id="s", agent_id="a")
     other = event(session_id="s")
-    decoded = step(2, [Verdict.COUNTED] * 4)
+    decoded = step(2, [Verdict.COUNTED] * 4, ("a", ""))
     history = make_history(decoded, {0: run, 1: other, 2: beat, 3: beat})
     assert history.agent_sessions is not None
     found = history.agent_sessions.select(["agent_id", "session_id"]).to_pylist()

@@ -30,6 +30,9 @@ class Message:
     def value(self) -> bytes:
         return self.record.value if self.with_header else b"stranger"
 
+    def error(self) -> None:
+        return None
+
     def timestamp(self) -> tuple[int, int]:
         return 2, self.record.timestamp_us // 1000
 

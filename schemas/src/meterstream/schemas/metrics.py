@@ -318,7 +318,7 @@ SINK: Final = (
         "missing_events",
         "counter",
         "events",
-        "Runs whose events were gone from the topic: history written from their charges",
+        "Runs whose events were gone or damaged: history written from their charges",
         _P,
     ),
     Metric(

@@ -21,7 +21,7 @@ from meterstream.schemas.registry import InvalidEvent, parse_event
 
 from .catalog_rows import SCHEMAS, Row, row_of
 from .errors import JournalBroken
-from .log_reader import is_passing
+from .log_reader import UNREADABLE, is_passing
 from .metrics import SinkMetrics
 from .positions import CATALOG, Position, positions_table, read_position
 from .retry import Stopped, until_done
@@ -68,7 +68,8 @@ class CatalogFeed:
                 "group.id": "meterstream-sink-catalog",
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
-                "check.crcs": True,
+                # Behind a batch whose check fails the client loses its place.
+                "check.crcs": False,
                 "fetch.wait.max.ms": 50,
                 "topic.metadata.refresh.interval.ms": 10_000,
             }
@@ -106,6 +107,8 @@ class CatalogFeed:
         if error is not None:
             if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION):
                 log.warning("topic %s does not exist: `meterstream topics` creates it", self._topic)
+            elif error.code() in UNREADABLE:
+                self._pass_over(message, error)
             elif not is_passing(error):
                 raise JournalBroken(f"topic {self._topic} cannot be read: {error.str()}")
             return
@@ -124,6 +127,16 @@ class CatalogFeed:
             self._metrics.refused_entries.inc()
         else:
             self._rows.setdefault(table, []).append(row)
+
+    def _pass_over(self, message: Message, error: KafkaError) -> None:
+        """Go on behind an entry that the client cannot read: it gives the same again."""
+        offset = max(place_of(message)[1], self._next)
+        log.error("%s, offset %d is damaged and left out: %s", self._topic, offset, error.str())
+        self._metrics.refused_entries.inc()
+        if self._next == self._stored:
+            self._since = time.monotonic()
+        self._next = offset + 1
+        self._consumer.seek(TopicPartition(self._topic, 0, self._next))
 
     def _is_due(self) -> bool:
         waiting = self._next - self._stored

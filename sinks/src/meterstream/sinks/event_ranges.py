@@ -1,5 +1,6 @@
 """Reads ranges of the events topic, of several partitions at once."""
 
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -9,10 +10,12 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicCollection, Topi
 from confluent_kafka.admin import AdminClient
 
 from .errors import JournalBroken
-from .log_reader import TIMEOUT_S, is_passing
+from .log_reader import TIMEOUT_S, UNREADABLE, is_passing
 from .start import place_of
 
 _BATCH: Final = 1_000
+
+log = logging.getLogger(__name__)
 
 
 class EventRanges:
@@ -29,7 +32,9 @@ class EventRanges:
                 "enable.partition.eof": True,
                 # Where retention has passed the start, reading goes on with what is left.
                 "auto.offset.reset": "earliest",
-                "check.crcs": True,
+                # Behind a batch whose check fails the client loses its place, and takes bytes of
+                # the next ones for batches. What was counted is compared with its charge instead.
+                "check.crcs": False,
                 "isolation.level": "read_committed",
                 "fetch.wait.max.ms": 20,
                 "queued.max.messages.kbytes": 32 * 1024,
@@ -48,8 +53,8 @@ class EventRanges:
     def read(self, ranges: Mapping[int, tuple[int, int]]) -> Iterator[Message]:
         """Yield the events from start to end (exclusive) of each partition in `ranges`.
 
-        They come in order within a partition; offsets that the log does not have are left out.
-        Raises TimeoutError if Kafka does not go on for a while.
+        They come in order within a partition; offsets that the log does not have are left out, and
+        those that the client cannot read. Raises TimeoutError if Kafka does not go on for a while.
         """
         open_ends = {number: end for number, (start, end) in ranges.items() if start < end}
         if not open_ends:
@@ -57,6 +62,7 @@ class EventRanges:
         self._consumer.assign(
             [TopicPartition(self._topic, number, ranges[number][0]) for number in open_ends]
         )
+        next_offsets = {number: ranges[number][0] for number in open_ends}
         deadline = time.monotonic() + TIMEOUT_S
         try:
             while open_ends:
@@ -64,7 +70,10 @@ class EventRanges:
                     deadline = time.monotonic() + TIMEOUT_S
                     error = message.error()
                     if error is None:
+                        next_offsets[place_of(message)[0]] = place_of(message)[1] + 1
                         yield from self._within(message, open_ends)
+                    elif error.code() in UNREADABLE:
+                        self._pass_over(message, next_offsets, open_ends)
                     elif error.code() == KafkaError._PARTITION_EOF:
                         # The log ends in markers of transactions, or retention took all of it.
                         self._close(place_of(message)[0], open_ends)
@@ -88,6 +97,24 @@ class EventRanges:
             yield message
         if offset >= end - 1:
             self._close(partition, open_ends)
+
+    def _pass_over(
+        self, message: Message, next_offsets: dict[int, int], open_ends: dict[int, int]
+    ) -> None:
+        """Go on behind an event that the client cannot read: it gives the same again."""
+        partition, offset = place_of(message)
+        offset = max(offset, next_offsets[partition])
+        end = open_ends.get(partition)
+        if end is None:
+            return
+        error = message.error()
+        assert error is not None, "it tells why"
+        log.error("%s-%d, offset %d is damaged: %s", self._topic, partition, offset, error.str())
+        next_offsets[partition] = offset + 1
+        if offset + 1 >= end:
+            self._close(partition, open_ends)
+        else:
+            self._consumer.seek(TopicPartition(self._topic, partition, offset + 1))
 
     def _close(self, partition: int, open_ends: dict[int, int]) -> None:
         if open_ends.pop(partition, None) is not None:

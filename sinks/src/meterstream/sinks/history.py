@@ -1,5 +1,6 @@
 """The history feed: single runs, as they were published, with what each was charged."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from uuid import UUID
@@ -18,6 +19,8 @@ from .run_rows import counted_offsets, make_history
 from .start import Start, StartFinder, place_of
 from .store import Store
 from .truncation import HISTORY_TABLES, remove_rows_after
+
+log = logging.getLogger(__name__)
 
 MAX_CHUNK_BYTES = 32 * 1024 * 1024
 """Bytes of events that are held at once; more are inserted in several chunks."""
@@ -141,6 +144,13 @@ class _Chunk:
 
     def add(self, decoded: Decoded, events: Mapping[int, Event]) -> None:
         history = make_history(decoded, events)
+        if history.damaged:
+            log.error(
+                "journal partition %d, offset %d: the events at %s are not those that were counted",
+                decoded.record.partition,
+                decoded.record.offset,
+                ", ".join(map(str, history.damaged[:10])),
+            )
         if history.missing:
             self._metrics.missing_events.labels(decoded.record.partition).inc(history.missing)
         if history.runs is not None:

@@ -17,7 +17,7 @@ from meterstream.schemas.journal import (
 )
 
 from .errors import JournalBroken
-from .log_reader import is_passing
+from .log_reader import UNREADABLE, is_passing
 from .record import JournalRecord
 from .start import ADVICE, Start, place_of, timestamp_us_of
 
@@ -64,6 +64,8 @@ class JournalReader:
         self._on_revoked = on_revoked
         self._chains: dict[int, ChainReader] = {}
         self._starts_of: dict[int, Start] = {}
+        self._next: dict[int, int] = {}
+        """The next offset that the client is expected to deliver."""
         self._rewound_at: dict[int, int] = {}
         self._failure: BaseException | None = None
         self._consumer = Consumer(
@@ -113,6 +115,8 @@ class JournalReader:
             return self._take(message)
         if error.code() == KafkaError._PARTITION_EOF:
             self._at_end(place_of(message)[0])
+        elif error.code() in UNREADABLE:
+            self._pass_over(message, error)
         elif error.code() in _CUT_SHORT:
             log.warning("%s: %s; looking for the place anew", self.topic, error.str())
             self._start_again([place_of(message)[0]])
@@ -160,6 +164,7 @@ class JournalReader:
         chain = self._chains.get(partition)
         if chain is None:
             return None  # fetched before the partition went
+        self._next[partition] = offset + 1
         before = chain.strangers
         header = self._header(chain, partition, offset, message)
         if chain.strangers == 1 and not before:
@@ -205,8 +210,7 @@ class JournalReader:
             if header is not None and looked_ahead:
                 self._check_beginning(partition, offset, link, header)
             return header
-        log.error("%s (a later generation is looked for behind it)", reason)
-        chain.look_ahead(offset, reason)
+        self._look_ahead(chain, offset, reason)
         return chain.take(offset, timestamp_us, packed, value)
 
     def _check_beginning(
@@ -231,6 +235,24 @@ class JournalReader:
             genesis.events_from,
             0 if before is None else before.events_position,
         )
+
+    def _pass_over(self, message: Message, error: KafkaError) -> None:
+        """Go on behind a record that the client cannot read, in search of a later generation."""
+        partition, offset = place_of(message)
+        chain = self._chains.get(partition)
+        if chain is None:
+            return
+        offset = max(offset, self._next[partition])
+        if not chain.looks_ahead:
+            reason = f"{self.topic}-{partition}, offset {offset} cannot be read: {error.str()}"
+            self._look_ahead(chain, offset, f"{reason}. {ADVICE}")
+        chain.cannot_read(offset)
+        self._next[partition] = offset + 1
+        self._consumer.seek(TopicPartition(self.topic, partition, offset + 1))
+
+    def _look_ahead(self, chain: ChainReader, offset: int, reason: str) -> None:
+        log.error("%s (a later generation is looked for behind it)", reason)
+        chain.look_ahead(offset, reason)
 
     def _at_end(self, partition: int) -> None:
         """Stop if a later generation was looked for up to the end of the journal."""
@@ -273,6 +295,7 @@ class JournalReader:
                 chain.look_ahead(start.offset, start.lost)
             self._chains[committed.partition] = chain
             self._starts_of[committed.partition] = start
+            self._next[committed.partition] = start.offset
             starts.append(TopicPartition(self.topic, committed.partition, start.offset))
         return starts
 

@@ -17,6 +17,10 @@ _ENDED: Final = frozenset(
         KafkaError._AUTO_OFFSET_RESET,  # retention removed it in this moment
     }
 )
+UNREADABLE: Final = frozenset(
+    {KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION, KafkaError._NOT_IMPLEMENTED}
+)
+"""What the client says of a batch whose bytes are damaged; it does not get past it by itself."""
 _PASSING: Final = frozenset(
     {
         KafkaError._TRANSPORT,
@@ -61,12 +65,16 @@ class LogReader:
         return int(low), int(high)
 
     def at(self, topic: str, partition: int, offset: int) -> Message | None:
-        """Return the record at `offset`, or None if there is none at exactly that offset."""
+        """Return the record at `offset`, or None if there is none at exactly that offset.
+
+        One that is UNREADABLE comes as the client's error.
+        """
         return next(self.between(topic, partition, offset, offset + 1), None)
 
     def between(self, topic: str, partition: int, start: int, end: int) -> Iterator[Message]:
         """Yield the records from `start` to `end` (exclusive) that the log has, in order.
 
+        They end at the first that is UNREADABLE, which comes as the client's error.
         Raises TimeoutError if Kafka does not go on for a while.
         """
         low, high = self.bounds(topic, partition)
@@ -91,6 +99,9 @@ class LogReader:
                         if position <= end:
                             yield message
                     elif error.code() in _ENDED:
+                        return
+                    elif error.code() in UNREADABLE:
+                        yield message
                         return
                     elif not is_passing(error):
                         raise JournalBroken(

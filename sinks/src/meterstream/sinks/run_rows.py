@@ -1,7 +1,7 @@
 """The rows of the history: run events with their charges, and the sessions of agents by day."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any, Final
 
@@ -47,6 +47,7 @@ _COUNTS: Final = (
     "response_bytes",
 )
 _CHARGE: Final = ("credits_micro", *(column.name for column in rows.CHARGE_COMPONENTS))
+_KEY: Final = tuple(column.name for column in rows.CELL_KEY if column.name != "window_start")
 _TIME: Final = pa.timestamp("us", "UTC")
 
 
@@ -57,7 +58,9 @@ class History:
     runs: pa.Table | None
     agent_sessions: pa.Table | None
     missing: int
-    """Charged runs whose events are gone."""
+    """Charged runs whose events are gone, or are not what was counted."""
+    damaged: Sequence[int] = ()
+    """Offsets of events that are not what was counted."""
 
 
 def counted_offsets(decoded: Decoded) -> list[int]:
@@ -69,11 +72,40 @@ def counted_offsets(decoded: Decoded) -> list[int]:
 def make_history(decoded: Decoded, events: Mapping[int, Event]) -> History:
     """Return the history of a record, given its counted events by offset, as far as there are any.
 
-    A completed run whose event is gone is made from its charge and its cell's key, and marked.
+    A completed run whose event is gone, or names another time or key than the journal, is made from
+    its charge and its cell's key, and marked.
     """
+    try:
+        return _history(decoded, events)
+    except ValueError:
+        garbled = [offset for offset in counted_offsets(decoded) if not _has_times(events, offset)]
+        if not garbled:
+            raise
+        whole = {offset: event for offset, event in events.items() if offset not in garbled}
+        history = _history(decoded, whole)
+        return replace(history, damaged=sorted({*history.damaged, *garbled}))
+
+
+def _has_times(events: Mapping[int, Event], offset: int) -> bool:
+    """Tell whether all times of an event can be read, if it is there."""
+    event = events.get(offset)
+    if event is not None:
+        try:
+            for text in (event.time, event.data.started_at, event.data.ended_at):
+                parse_rfc3339(text or event.time)
+        except ValueError:
+            return False
+    return True
+
+
+def _history(decoded: Decoded, events: Mapping[int, Event]) -> History:
+    charges = charges_with_keys(decoded)
     found = [offset for offset in counted_offsets(decoded) if offset in events]
     runs = [(offset, events[offset]) for offset in found if events[offset].type in RUN_TYPES]
-    charges = charges_with_keys(decoded)
+    damaged = _damaged(runs, charges)
+    if damaged:
+        found = [offset for offset in found if offset not in damaged]
+        runs = [(offset, event) for offset, event in runs if offset not in damaged]
     present = np.array([offset for offset, _ in runs], np.int64)
     tables = []
     missing = 0
@@ -88,7 +120,26 @@ def make_history(decoded: Decoded, events: Mapping[int, Event]) -> History:
         _with_identity(decoded, pa.concat_tables(tables)) if tables else None,
         _agent_sessions(decoded, [events[offset] for offset in found]),
         missing,
+        sorted(damaged),
     )
+
+
+def _damaged(runs: Sequence[tuple[int, Event]], charges: pa.Table | None) -> set[int]:
+    """Return the offsets of completed runs that name another time or key than their charges."""
+    completed = [(offset, event) for offset, event in runs if event.type == RUN_COMPLETED]
+    if not completed or charges is None:
+        return set()
+    offsets = np.array([offset for offset, _ in completed], np.int64)
+    charged = charges["event_offset"].to_numpy()
+    at = np.minimum(np.searchsorted(charged, offsets), len(charged) - 1)
+    differs = np.zeros(len(offsets), np.bool_)
+    rows_at = charges.take(pa.array(at))
+    times_us = _times_us([event.time for _, event in completed])
+    differs |= rows_at["event_time"].cast(pa.int64()).to_numpy() != times_us
+    for name in _KEY:
+        told = pa.array([getattr(event.data, name) or "" for _, event in completed], pa.string())
+        differs |= pc.not_equal(rows_at[name].cast(pa.string()), told).to_numpy()
+    return set(offsets[differs & (charged[at] == offsets)].tolist())
 
 
 def _run_table(runs: Sequence[tuple[int, Event]], charges: pa.Table | None) -> pa.Table:

@@ -147,7 +147,7 @@ class StartFinder:
                 f"{self._topic}-{partition}: none of the records that ClickHouse knows is in the"
                 f" journal any more: it was deleted, or made anew. Keep this database. {ADVICE}"
             )
-            return Start(low, place, lost=lost, stored=self._stored(partition))
+            return Start(low, place, lost=lost, stored=self._stored(partition, place))
         cut = links[left - 1][0]
         before = [
             link for link, _ in links[:left] if link.clock_us <= cut.clock_us - REWIND_US - grace_us
@@ -170,18 +170,25 @@ class StartFinder:
         )
         return Start(low if start is None else start.next_offset, start, cut)
 
-    def _stored(self, partition: int) -> dict[UUID, int]:
-        """Return up to where the events of each topic are stored."""
+    def _stored(self, partition: int, place: Link) -> dict[UUID, int]:
+        """Return up to where the events of each topic are stored by the generations up to `place`.
+
+        A later one may be the one that is looked for, if a sink was killed before it wrote that.
+        """
         rows = self._client.query(
             "SELECT events_topic_id, max(events_to) FROM ledger"
-            " WHERE partition = {partition:UInt16} GROUP BY events_topic_id",
-            parameters={"partition": partition},
+            " WHERE partition = {partition:UInt16} AND generation <= {generation:UInt32}"
+            " GROUP BY events_topic_id",
+            parameters={"partition": partition, "generation": place.generation},
         ).result_rows
         return {UUID(str(topic_id)): int(position) for topic_id, position in rows}
 
 
 def header_of(message: Message) -> Header | None:
     """Return a record's header, None if it is not the meter's; MalformedRecord if it is broken."""
+    error = message.error()
+    if error is not None:
+        raise MalformedRecord(f"the record cannot be read: {error.str()}")
     return find_header(packed_header(message.headers()), message.value() or b"")
 
 

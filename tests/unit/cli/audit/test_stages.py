@@ -57,6 +57,9 @@ def test_a_feed_is_waited_for() -> None:
     assert not slow.reach(1, 9)
     (text,) = texts(findings.kept)
     assert "the sink lags: it is 6 journal records behind after 1 s" in text
+    old = Feed(CELLS, 0, FakeTables({CELLS: [(1, 90), (2, 3)]}), patience(), findings)
+    assert old.reach(2, 2)  # in a journal that was made again
+    assert Feed(CELLS, 0, FakeTables({CELLS: [(2, 3)]}), patience(), findings).reach(1, 80)
     off = Feed(HISTORY, 0, FakeTables(), patience(), findings)
     assert not off.reach(1, 1)
     assert findings.notes == [

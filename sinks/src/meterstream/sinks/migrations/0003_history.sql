@@ -5,7 +5,7 @@ CREATE TABLE IF NOT EXISTS runs ${on_cluster}
     event_offset Int64 COMMENT 'Offset of the event in the events topic',
     event_time DateTime64(6, 'UTC') COMMENT 'Event time, UTC',
     event_type LowCardinality(String) COMMENT 'started or completed',
-    event_missing UInt8 COMMENT '1 where the event was gone from the topic and the row was written from its charge alone',
+    event_missing UInt8 COMMENT '1 where the event was gone from the topic, or damaged, and the row was written from its charge alone',
     source LowCardinality(String) COMMENT 'CloudEvents source',
     event_id String COMMENT 'CloudEvents id',
     team_id LowCardinality(String) COMMENT 'Team that is charged',

@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +18,7 @@ from meterstream.schemas.journal import (
     find_header,
     packed_header,
 )
-from meterstream.streams.kafka import BrokerUnavailable, read_some, timestamp_us
+from meterstream.streams.kafka import UNREADABLE, BrokerUnavailable, read_some, timestamp_us
 
 STALL_SECONDS: Final = 30.0
 """How long a reader waits for the next record before it says that the broker is not there."""
@@ -48,7 +49,14 @@ def header_of(message: Message) -> Header | None:
 
     MalformedRecord if it is broken.
     """
+    _check_readable(message)
     return find_header(packed_header(message.headers()), message.value() or b"")
+
+
+def _check_readable(message: Message) -> None:
+    error = message.error()
+    if error is not None:
+        raise MalformedRecord(f"the record cannot be read: {error.str()}")
 
 
 def warn_of_stranger(message: Message) -> None:
@@ -86,6 +94,10 @@ def take_next(reader: ChainReader, message: Message) -> JournalRecord | None:
     """Move `reader` past `message` as `take_valid` does; where it looks ahead, it goes on so."""
     offset = message.offset()
     assert offset is not None
+    if reader.looks_ahead and message.error() is not None:
+        reader.cannot_read(offset)
+        return None
+    _check_readable(message)
     at_us, value = timestamp_us(message), message.value() or b""
     before = reader.strangers
     header = reader.take(offset, at_us, packed_header(message.headers()), value)
@@ -132,10 +144,35 @@ def read_chain(
     Raises Interrupted once `unwanted` says so, BrokerUnavailable if nothing comes for a while,
     and what `take_valid` raises.
     """
-    for _, message in read_log(consumer, topic, partition, start, end, unwanted):
+    for _, message in read_journal(consumer, topic, partition, start, end, unwanted):
         record = take_valid(chain, message)
         if record is not None:
             yield record
+
+
+def read_journal(
+    consumer: Consumer,
+    topic: str,
+    partition: int,
+    start: int,
+    end: int,
+    unwanted: Callable[[], bool] = lambda: False,
+) -> Iterator[tuple[int, Message]]:
+    """Yield the records of a journal as `read_log` does.
+
+    In the place of those that are UNREADABLE comes the client's error.
+    """
+    position, goes_on = start, True
+    while goes_on and position < end:
+        goes_on = False
+        found = read_log(consumer, topic, partition, position, end, unwanted, with_unreadable=True)
+        with closing(found):
+            for offset, message in found:
+                position = max(position, offset) + 1
+                yield position - 1, message
+                if message.error() is not None:
+                    goes_on = True  # the client would give the same again
+                    break
 
 
 def read_log(
@@ -145,10 +182,13 @@ def read_log(
     start: int,
     end: int,
     unwanted: Callable[[], bool] = lambda: False,
-) -> Iterator[tuple[int, Message]]:
+    *,
+    with_unreadable: bool = False,
+) -> Generator[tuple[int, Message], None, None]:
     """Yield the records of a log from offset `start` up to, not including, `end`.
 
-    Raises Interrupted once `unwanted` says so, BrokerUnavailable if nothing comes for a while.
+    `with_unreadable` tells to yield the client's errors about batches that are damaged. Raises
+    Interrupted once `unwanted` says so, BrokerUnavailable if nothing comes for a while.
     """
     if start >= end:
         return
@@ -167,6 +207,8 @@ def read_log(
                     heard = time.monotonic()
                 elif error.code() == KafkaError._PARTITION_EOF:
                     position = max(position, offset)
+                elif with_unreadable and error.code() in UNREADABLE:
+                    yield offset, message
             if time.monotonic() - heard > STALL_SECONDS:
                 raise BrokerUnavailable(
                     f"{topic}-{partition} gave no record at offset {position} for"

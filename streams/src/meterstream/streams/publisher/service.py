@@ -4,12 +4,13 @@ import logging
 import threading
 import time
 from collections import defaultdict
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from meterstream.schemas import topics as names
-from meterstream.streams.kafka import Broker, BrokerUnavailable
+from meterstream.streams.kafka import UNREADABLE, Broker, BrokerUnavailable
 from meterstream.streams.metrics import PublisherMetrics
 from meterstream.streams.settings import PublisherSettings
 
@@ -22,6 +23,16 @@ RETRY_SECONDS: Final = 1.0
 TURN_SECONDS: Final = 5.0
 SILENT_SECONDS: Final = 120.0
 """A loop that did not turn for this long is not healthy."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the client gave, by partition."""
+
+    records: dict[int, list[Message]] = field(default_factory=lambda: defaultdict(list))
+    unreadable: dict[int, Message] = field(default_factory=dict)
+    """A record that the client cannot read: behind those before it."""
+    ends: set[int] = field(default_factory=set)
 
 
 class Publisher:
@@ -137,27 +148,16 @@ class Publisher:
     # --- publishing ---
 
     def _publish(self, messages: list[Message]) -> None:
-        by_partition: dict[int, list[Message]] = defaultdict(list)
-        ends: set[int] = set()
-        for message in messages:
-            error, partition = message.error(), message.partition()
-            if partition is None:
-                if error is not None:
-                    log.warning("Kafka: %s", error.str())
-            elif error is None:
-                by_partition[partition].append(message)
-            elif error.code() == KafkaError._PARTITION_EOF:
-                ends.add(partition)
-            elif error.code() == KafkaError._AUTO_OFFSET_RESET and partition in self._slots:
-                # Retention was faster, or the journal was made again: a new slot looks for itself.
-                self._try_later(partition, SlotLost(error.str()))
+        found = self._sort(messages)
         for partition, slot in list(self._slots.items()):
             try:
-                if by_partition[partition]:
-                    slot.publish(by_partition[partition])
+                if found.records[partition]:
+                    slot.publish(found.records[partition])
                 else:
                     slot.commit_position()
-                if partition in ends:
+                if partition in found.unreadable:
+                    slot.pass_over(found.unreadable[partition])
+                elif partition in found.ends:
                     slot.at_end()
             except ProducerHangs as reason:
                 for each in list(self._slots):
@@ -167,6 +167,27 @@ class Publisher:
                 self._try_later(partition, reason)
             except SlotBroken as reason:
                 self._break(partition, reason)
+        if found.unreadable.keys() & self._slots.keys():
+            self._read_slots()  # the client would give the same again
+
+    def _sort(self, messages: list[Message]) -> "_Found":
+        """Tell apart what the client gave, and take up anew what it cannot find."""
+        found = _Found()
+        for message in messages:
+            error, partition = message.error(), message.partition()
+            if partition is None:
+                if error is not None:
+                    log.warning("Kafka: %s", error.str())
+            elif error is None:
+                found.records[partition].append(message)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                found.ends.add(partition)
+            elif error.code() in UNREADABLE:
+                found.unreadable[partition] = message
+            elif error.code() == KafkaError._AUTO_OFFSET_RESET and partition in self._slots:
+                # Retention was faster, or the journal was made again: a new slot looks for itself.
+                self._try_later(partition, SlotLost(error.str()))
+        return found
 
     def _try_later(self, partition: int, reason: Exception) -> None:
         log.warning("partition %d: %s; it is taken up anew", partition, reason)

@@ -188,6 +188,12 @@ class Slot:
             )
         return record
 
+    def pass_over(self, unreadable: Message) -> None:
+        """Go on behind a record that the client cannot read."""
+        at = max(self._start, unreadable.offset() or 0)
+        self._take(unreadable)
+        self._start = at + 1
+
     def at_end(self) -> None:
         """Note that the journal ends for now; SlotBroken if it was looked ahead for nothing."""
         try:
