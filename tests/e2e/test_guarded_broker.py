@@ -1,4 +1,7 @@
-"""The whole pipeline on a broker that wants TLS, a client's certificate and a password."""
+"""The whole pipeline on a broker that wants TLS, a client's certificate and a password.
+
+Each service has a user of its own, with the rights that docs/operations.md gives it.
+"""
 
 import json
 from collections.abc import Iterator
@@ -8,8 +11,10 @@ from pathlib import Path
 import pytest
 import trustme
 from clickhouse_connect.driver.client import Client
+from confluent_kafka import Producer
 from cryptography.hazmat.primitives import serialization
 from tests.support.command import run_command
+from tests.support.rights import grant_documented_rights
 from tests.support.services import METER, PUBLISHER, create_topics, run_of, services
 from tests.support.stack import ClickHouseAddress
 from tests.support.waiting import eventually
@@ -22,6 +27,7 @@ SINK = "meterstream.sinks.app"
 PREFIX = "guarded."
 PASSWORD = "correct horse"
 RUNS = 200
+USERS = ("admin", "producer", "meter", "publisher", "sink", "commands")
 _LOGIN = "org.apache.kafka.common.security.plain.PlainLoginModule required"
 
 
@@ -65,7 +71,12 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
                 "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,GUARDED:SASL_SSL"
             ),
             f"{own}sasl.enabled.mechanisms": "PLAIN",
-            f"{own}plain.sasl.jaas.config": f'{_LOGIN} user_service="{PASSWORD}";',
+            f"{own}plain.sasl.jaas.config": " ".join(
+                [_LOGIN, *(f'user_{user}="{PASSWORD}"' for user in USERS)]
+            )
+            + ";",
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "super.users": "User:ANONYMOUS",
             f"{own}ssl.client.auth": "required",
             f"{own}ssl.keystore.type": "PEM",
             f"{own}ssl.keystore.location": str(directory / "server.pem"),
@@ -75,6 +86,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     )
     try:
         broker.start()
+        grant_documented_rights(broker.bootstrap, PREFIX)
         create_topics(broker.bootstrap, PREFIX, 2)
         yield Guarded(
             broker.bootstrap,
@@ -82,7 +94,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
                 "KAFKA_BOOTSTRAP": f"127.0.0.1:{guarded_port}",
                 "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
                 "KAFKA_SASL_MECHANISM": "PLAIN",
-                "KAFKA_SASL_USERNAME": "service",
+                "KAFKA_SASL_USERNAME": "commands",
                 "KAFKA_SASL_PASSWORD": PASSWORD,
                 "KAFKA_SSL_CA_FILE": str(directory / "ca.pem"),
                 "KAFKA_SSL_CERTIFICATE_FILE": str(directory / "client.pem"),
@@ -101,7 +113,7 @@ def test_everything_comes_in_by_the_guarded_door(
     ch_client: Client,
     tmp_path: Path,
 ) -> None:
-    """SDK, meter, publisher, sink and commands work over TLS with certificate and password."""
+    """All work over TLS with certificate and password, each with its documented rights alone."""
     told = guarded.settings | {
         "CLICKHOUSE_URL": clickhouse.url,
         "CLICKHOUSE_USER": clickhouse.user,
@@ -110,24 +122,38 @@ def test_everything_comes_in_by_the_guarded_door(
         "SINK_METRICS_PORT": "0",
     }
     environment = {f"METERSTREAM_{name}": value for name, value in told.items()}
+    admin, producer = (
+        environment | {"METERSTREAM_KAFKA_SASL_USERNAME": user} for user in ("admin", "producer")
+    )
+    checked = run_command("topics", "--check", env=admin, cwd=tmp_path)
+    assert checked.exit_code == 0, checked.stderr
     migrated = run_command("migrate", env=environment, cwd=tmp_path)
     assert migrated.exit_code == 0, migrated.stderr
     with services(told["KAFKA_BOOTSTRAP"], PREFIX) as start:
-        started = [start(module, **told) for module in (METER, SINK, PUBLISHER)]
-        settings = PublisherSettings.from_environment(environment, spool_dir=tmp_path / "spool")
+        started = [
+            start(module, **told | {"KAFKA_SASL_USERNAME": user})
+            for user, module in (("meter", METER), ("sink", SINK), ("publisher", PUBLISHER))
+        ]
+        settings = PublisherSettings.from_environment(producer, spool_dir=tmp_path / "spool")
         with Publisher(settings) as publisher:
             for number in range(RUNS):
                 publisher.publish(json.loads(run_of(number)[1]))
             publisher.flush(60)
+        stranger = Producer({"bootstrap.servers": guarded.open_bootstrap})
+        stranger.produce(f"{PREFIX}events", key=b"team-1", value=b"{broken")
+        assert stranger.flush(30) == 0
 
         def stored() -> bool:
-            counted = ch_client.command("SELECT sum(runs) FROM usage_minutes FINAL")
-            return int(str(counted)) == RUNS
+            sums = "(SELECT sum(runs) FROM usage_minutes FINAL), (SELECT count() FROM runs FINAL)"
+            return ch_client.query(f"SELECT {sums}").result_rows == [(RUNS, RUNS)]
 
         eventually(stored, 90, "all runs are in ClickHouse")
         audit = run_command("audit", "--json", "--timeout", "60", env=environment, cwd=tmp_path)
         assert audit.exit_code == 0, audit.stdout + audit.stderr
         assert audit.json["total"]["counted"] == RUNS
+        letters = run_command("dlq", "list", "--json", env=environment, cwd=tmp_path)
+        assert letters.json["counts"] == {"not_json": 1}
+        assert not any("authorization" in service.log.lower() for service in started)
         for service in started:
             assert PASSWORD not in service.log
             assert service.stop() == 0
