@@ -164,8 +164,8 @@ def test_since_and_until_choose_whole_windows(filled: tuple[Client, list[Run]]) 
     assert rows == [(len(within), 1)]
 
 
-def test_partitions_and_grains_meet_at_the_watermarks(filled: tuple[Client, list[Run]]) -> None:
-    """Without minutes what has closed is there still; without coarse rows what has not."""
+def test_watermarks_stand_where_the_clocks_have_come(filled: tuple[Client, list[Run]]) -> None:
+    """Each partition has closed the quarters and days that its own clock has passed."""
     client, _ = filled
     closed = client.query(
         "SELECT partition, toUnixTimestamp(quarter_closed_until), toUnixTimestamp(day_closed_until)"
@@ -177,6 +177,17 @@ def test_partitions_and_grains_meet_at_the_watermarks(filled: tuple[Client, list
         (0, TODAY_US // 1_000_000, TODAY_US // 1_000_000),
         (1, lagging_s // 900 * 900, lagging_s // 86_400 * 86_400),
     ]
+
+
+def test_what_has_closed_needs_no_minutes(migrated: Client) -> None:
+    """When a TTL has taken the minutes, windows that had closed are as they were."""
+    rng = random.Random(3)
+    runs = random_runs(rng, range(START_US, START_US + DAY_US, MINUTE_US), 40)
+    clocks_us = [START_US, START_US + DAY_US + GRACE_US]
+    fill(migrated, runs, START_US, {0: clocks_us, 1: clocks_us})
+    migrated.command("TRUNCATE TABLE usage_minutes")
+    for window in ("15m", "1h", "1d", "1mo"):
+        assert check_view(migrated, runs, "user", window, "America/St_Johns") >= 3
 
 
 @pytest.mark.parametrize(
