@@ -41,15 +41,18 @@ def numbers(*given: int) -> pa.Table:
 
 
 def test_refused_rows_are_found_among_their_neighbours() -> None:
-    """By halving: all others land, in their order."""
+    """By halving: all others land, in their order, and both kinds are counted."""
     server = Server()
-    refused = store(server).insert("t", numbers(1, 100, 2, 3, 101, 4))
+    into = store(server)
+    refused = into.insert("t", numbers(1, 100, 2, 3, 101, 4))
     assert [one.row["number"] for one in refused] == [100, 101]
     assert [row["number"] for row in server.stored["t"]] == [1, 2, 3, 4]
     assert [row["row_json"] for row in server.stored["quarantine"]] == [
         '{"number": 100}',
         '{"number": 101}',
     ]
+    assert into._metrics.rows.labels("t")._value.get() == 4
+    assert into._metrics.quarantined_rows.labels("t")._value.get() == 2
 
 
 def test_tables_are_stored_together_and_none_is_under_way_when_one_failed() -> None:
