@@ -1,5 +1,6 @@
 """The journal's reader where Kafka says something unusual; doubles, since a broker seldom does."""
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -62,6 +63,8 @@ class Client:
         self.messages: list[Message] = []
         self.commits: list[list[TopicPartition]] = []
         self.refuse: int | None = None
+        self.answers = threading.Event()
+        self.answers.set()
         self.assigned: list[TopicPartition] = []
         self.sought: list[TopicPartition] = []
         self.is_assigned = False
@@ -85,6 +88,7 @@ class Client:
         return [TopicPartition(one.topic, one.partition, -1001) for one in partitions]
 
     def commit(self, offsets: list[TopicPartition], asynchronous: bool) -> None:
+        self.answers.wait(60)
         if self.refuse is not None:
             raise KafkaException(KafkaError(self.refuse))
         self.commits.append(offsets)
@@ -298,3 +302,22 @@ def test_strangers_are_void_and_told_once(made: Made, caplog: pytest.LogCaptureF
     assert reader.void_records(0) == 2
     told = [record.getMessage() for record in caplog.records if "not the meter's" in record.msg]
     assert told == ["journal-0, offset 1 is not the meter's: it is void, and so are others like it"]
+
+
+def test_a_commit_that_hangs_is_given_up(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The feed goes on without it, and commits again once it has answered."""
+    monkeypatch.setattr(journal_reader, "COMMIT_S", 0.01)
+    reader, client, _ = made
+    reader.poll(0)
+    links = [Link(number, number - 1, 1, 9, TODAY_US) for number in (5, 6, 7)]
+    client.answers.clear()
+    reader.commit({0: links[0]})
+    hanging = reader._hanging
+    assert hanging is not None
+    reader.commit({0: links[1]})
+    assert client.commits == []
+    client.answers.set()
+    hanging.join(30)
+    monkeypatch.setattr(journal_reader, "COMMIT_S", 30.0)
+    reader.commit({0: links[2]})
+    assert [offset.offset for (offset,) in client.commits] == [5, 7]

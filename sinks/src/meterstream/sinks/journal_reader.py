@@ -1,6 +1,7 @@
 """Follows the journal's partitions that the consumer group gives to this process."""
 
 import logging
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
@@ -25,6 +26,10 @@ OnAssigned = Callable[[int, Link | None], Start]
 """Told of each partition that this process now owns, with its committed link; returns the start."""
 OnRevoked = Callable[[list[int], bool], None]
 """Told of partitions that go, and whether they may still be committed."""
+
+COMMIT_S: Final = 15.0
+"""A commit should answer or fail, but can hang for good where the group's coordinator was away or
+still loads: after this long nobody waits for it any more."""
 
 _CUT_SHORT: Final = frozenset(
     {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION}
@@ -68,6 +73,7 @@ class JournalReader:
         """The next offset that the client is expected to deliver."""
         self._rewound_at: dict[int, int] = {}
         self._failure: BaseException | None = None
+        self._hanging: threading.Thread | None = None
         self._consumer = Consumer(
             {
                 **config,
@@ -137,7 +143,10 @@ class JournalReader:
         return max(0, int(known[1]) - link.next_offset)
 
     def commit(self, links: Mapping[int, Link]) -> None:
-        """Commit each link with its offset. Raises KafkaException if the group refuses it."""
+        """Commit each link with its offset. Raises KafkaException if the group refuses it.
+
+        One that hangs is given up: the rows and the position in ClickHouse are stored before.
+        """
         offsets = [
             TopicPartition(self.topic, partition, link.next_offset, metadata=link.to_metadata())
             for partition, link in links.items()
@@ -146,13 +155,34 @@ class JournalReader:
         if not offsets:
             return
         try:
-            self._consumer.commit(offsets=offsets, asynchronous=False)
+            self._commit(offsets)
         except KafkaException as failure:
             if failure.args[0].code() not in _NOT_OURS:
                 raise
             # The rows are stored, and the partitions are about to go: their next owner begins at
             # the positions in ClickHouse or before.
             log.warning("links not committed: %s", failure.args[0].str())
+
+    def _commit(self, offsets: list[TopicPartition]) -> None:
+        if self._hanging is not None and self._hanging.is_alive():
+            return
+        failures: list[Exception] = []
+
+        def call() -> None:
+            try:
+                self._consumer.commit(offsets=offsets, asynchronous=False)
+            except Exception as failure:  # noqa: BLE001 - raised again by who waits
+                failures.append(failure)
+
+        # A daemon: a call that never returns does not keep the process from ending.
+        thread = threading.Thread(target=call, name="commit", daemon=True)
+        thread.start()
+        thread.join(COMMIT_S)
+        if thread.is_alive():
+            self._hanging = thread
+            log.warning("committing to %s hangs; positions stand in ClickHouse", self.topic)
+        if failures:
+            raise failures[0]
 
     def close(self) -> None:
         """Leave the group."""
