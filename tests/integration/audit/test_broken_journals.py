@@ -114,6 +114,36 @@ def test_a_journal_that_was_made_again(
     assert closed.result_rows == [(1, 1), (2, 0)]
 
 
+def test_a_sink_that_was_away_for_longer_than_the_journal_is_kept(
+    kafka: str, prefix: str, clickhouse: ClickHouseAddress, database: str, audit: Audit
+) -> None:
+    """Without snapshots a new generation decides again, from the ledger's end, what it missed."""
+    pipeline = Pipeline(kafka, prefix, clickhouse, database, partitions=1)
+    meter, made = pipeline.meter(0), records(0, 400)
+    with pipeline.services():
+        meter.count(made[:200], parts=4, cards=[rate_card()])
+        pipeline.settle()
+    meter.count(made[200:300], parts=4)
+    kept = TopicPartition(f"{prefix}journal", 0, meter.state.link.prev)
+    admin = AdminClient({"bootstrap.servers": kafka})
+    for deleted in admin.delete_records([kept]).values():
+        deleted.result(30)
+    for reason in failures(pipeline, publisher=False):
+        assert "down for longer than the journal is kept" in reason
+
+    assert pipeline.begin_again() == [0]
+    meter.restore()
+    assert meter.state.events_position == 200
+    with pipeline.services():
+        meter.count(made[200:300], published=True)
+        meter.count(made[300:])
+        decided = f"SELECT sum(events_to - events_from) FROM {database}.ledger FINAL"
+        eventually(lambda: pipeline.client.command(decided) == 400, 60, "all events are decided")
+        outcome = audit(pipeline, "--json")
+    assert outcome.code == 0, outcome.out + outcome.err
+    assert outcome.json["total"]["offered"] == 200
+
+
 def failures(pipeline: Pipeline, *, publisher: bool = True) -> list[str]:
     """Let the services run until they cannot go on; return why."""
     sink = Service(

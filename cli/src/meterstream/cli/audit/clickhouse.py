@@ -95,7 +95,9 @@ class ClickHouseTables:
         Of several generations or topics that have such a row, the newest row's is taken.
         """
         rows = self._rows(
-            "SELECT journal_offset, journal_prev, generation, events_from FROM ledger FINAL"
+            # A genesis is valid after an earlier generation only.
+            "SELECT journal_offset, journal_prev, generation - (kind = 'genesis'), events_from"
+            " FROM ledger FINAL"
             " WHERE partition = {partition:UInt16} AND journal_offset >= {log_start:Int64}"
             " ORDER BY journal_offset LIMIT 1",
             partition=partition,
