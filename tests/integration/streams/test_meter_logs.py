@@ -5,6 +5,7 @@ import json
 import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+from tests.support.metrics import metric
 from tests.support.services import (
     Sender,
     check,
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.timeout(420)
 """Time for a busy machine; each wait has its own, shorter limit."""
 
 PARTITIONS = 2
+VERDICTS = "meterstream_meter_verdicts_total"
 
 
 def delete_before(kafka: str, topic: str, offsets: dict[int, int]) -> None:
@@ -101,7 +103,8 @@ def test_retention_was_faster(kafka: str, prefix: str) -> None:
         assert decided.classes["unread"] == 50 * PARTITIONS
         assert decided.classes["gap"] == 0
         assert decided.offsets == sender.sent.records
-        assert "meterstream_meter_unread_offsets_total" in meter.get("/metrics")[1]
+        unread = metric(meter, "meterstream_meter_unread_offsets_total")
+        assert unread == 50 * PARTITIONS
         assert "retention removed 50 offsets" in meter.log
 
 
@@ -116,22 +119,17 @@ def test_snapshots_carry_what_the_journal_lost(kafka: str, prefix: str) -> None:
         check(decided, sender.sent)
 
         kept = wait_for_snapshots(kafka, prefix)
+        for name in ("bytes_total", "offset"):
+            full_name = f"meterstream_meter_snapshot_{name}"
+            eventually(lambda n=full_name: metric(meter, n) > 0, 30, full_name)  # type: ignore[misc]
         meter.kill()
         delete_before(kafka, prefix + "journal", kept)
         again = start(snapshot_seconds=3600, idle_seconds=0.5).wait_ready()
         sender.resend(500)
-        eventually(lambda: metric(again, "duplicate") >= 500, 60, "all were duplicates")
-        assert metric(again, "counted") == 0
-
-
-def metric(meter: object, verdict: str) -> float:
-    """Return how many offsets a meter has given a verdict."""
-    lines = meter.get("/metrics")[1].splitlines()  # type: ignore[attr-defined]
-    return sum(
-        float(line.rsplit(" ", 1)[1])
-        for line in lines
-        if line.startswith("meterstream_meter_verdicts_total") and f'verdict="{verdict}"' in line
-    )
+        eventually(
+            lambda: metric(again, VERDICTS, verdict="duplicate") >= 500, 60, "all were duplicates"
+        )
+        assert metric(again, VERDICTS, verdict="counted") == 0
 
 
 def test_a_journal_made_again(kafka: str, prefix: str) -> None:
