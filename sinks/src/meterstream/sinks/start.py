@@ -94,7 +94,8 @@ class StartFinder:
                 f"{self._topic}-{partition}: the {self._feed} feed goes on at offset"
                 f" {link.next_offset}, but retention has removed everything before {low}. The sink"
                 " was down for longer than the journal is kept; the rows between are lost."
-                f" {ADVICE}"
+                " docs/operations.md tells how their events are counted again (The sink was away"
+                " for too long)"
             )
             return Start(low, link, lost=lost)
         if self._joins(partition, link, low, high):
