@@ -100,6 +100,7 @@ class Publisher:
         self._slots.clear()
         self._retry_at.clear()
         self._broken.clear()
+        self.metrics.stopped_partitions.clear()
         consumer.assign([])
         log.info("partitions assigned: %s", ", ".join(map(str, sorted(self._assigned))) or "none")
 
