@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from tests.support.waiting import eventually
 
@@ -52,7 +52,18 @@ def create_topics(kafka: str, prefix: str, partitions: int) -> None:
             for topic in new
         )
 
+    def all_lead() -> bool:
+        for topic in new:
+            for partition in range(topic.num_partitions):
+                try:
+                    where = TopicPartition(topic.topic, partition)
+                    consumer.get_watermark_offsets(where, timeout=20)
+                except KafkaException as error:  # a leader that does not know yet that it is one
+                    raise AssertionError(f"{where}: {error}") from error
+        return True
+
     eventually(all_led, 30, "all topics have leaders")
+    eventually(all_lead, 30, "all leaders answer")
     consumer.close()
 
 

@@ -7,6 +7,7 @@ import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from tests.integration.streams.letters import coordinates, letters, wait_for_letters
+from tests.support.metrics import metric
 from tests.support.services import (
     PUBLISHER,
     Sender,
@@ -160,7 +161,8 @@ def test_retention_was_faster(kafka: str, prefix: str) -> None:
         found = wait_for_letters(kafka, prefix, sender.sent.broken)
         assert {headers["missing"] for headers, _ in found} == {"retention"}
         assert {message.value() for _, message in found} == {b""}
-        assert "lost_dead_letters_total" in publisher.get("/metrics")[1]
+        name = "meterstream_publisher_lost_dead_letters_total"
+        eventually(lambda: metric(publisher, name) == sender.sent.broken, 30, name)
 
 
 def test_a_chain_whose_beginning_is_gone(kafka: str, prefix: str) -> None:
