@@ -67,3 +67,12 @@ def test_defaults() -> None:
     assert load(MeterSettings).topic("events") == "meterstream.events"
     assert load(PublisherSettings).metrics_host == "127.0.0.1"
     assert load(MeterSettings).journal_max_bytes < 16 * 1024 * 1024
+
+
+def test_the_log_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A level may be written small; one that does not exist is refused by name."""
+    monkeypatch.setenv("METERSTREAM_LOG_LEVEL", "warning")
+    assert load(PublisherSettings).log_level == "WARNING"
+    monkeypatch.setenv("METERSTREAM_LOG_LEVEL", "loud")
+    with pytest.raises(SettingsInvalid, match="METERSTREAM_LOG_LEVEL"):
+        load(MeterSettings)
