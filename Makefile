@@ -9,7 +9,7 @@ RUN := $(VENV)/bin/python
 PARTS := $(patsubst %/pyproject.toml,%,$(wildcard */pyproject.toml deploy/*/pyproject.toml))
 CODE := $(wildcard $(addsuffix /src,$(PARTS)) deploy/preflight.py tests bench)
 FAST_TESTS := $(wildcard tests/unit tests/property tests/contract)
-COVERING_TESTS := tests/unit tests/property tests/integration/streams tests/integration/sinks
+COVERING_TESTS := tests/unit tests/property $(addprefix tests/integration/,audit sinks streams)
 
 # The environment is made again when the lock, a part's dependencies or the directory change.
 STAMP := $(VENV)/installed-$(shell { pwd; cat requirements.lock $(PARTS:%=%/pyproject.toml); } | cksum | tr ' ' '-')
