@@ -105,7 +105,8 @@ def test_addresses_stay_over_restarts(
     mark_ended(tmp_path)
     before = json.loads((tmp_path / FILE_NAME).read_text())
     # Whether others on this machine take a port meanwhile is not for this test to tell.
-    monkeypatch.setattr("meterstream.cli.stack.file.can_bind", lambda _: free)
+    reason = None if free else "is in use: stop what listens there"
+    monkeypatch.setattr("meterstream.cli.stack.file.why_closed", lambda _: reason)
     monkeypatch.setattr("meterstream.cli.stack.file.free_ports", lambda _: (1, 2))
     again = choose_addresses(tmp_path)
     assert again.clickhouse_port == (before["clickhouse"]["port"] if free else 2)

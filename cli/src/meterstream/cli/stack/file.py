@@ -9,7 +9,7 @@ from typing import Any
 
 from meterstream.cli.connection import FILE_NAME, ClickHouseAddress
 from meterstream.cli.errors import Unreachable
-from meterstream.local.ports import LOOPBACK, can_bind, free_ports, why_closed
+from meterstream.local.ports import LOOPBACK, free_ports, why_closed
 
 OWNER = "meterstream"
 READER = "reader"
@@ -98,4 +98,4 @@ def _kept(data: Path) -> dict[str, Any]:
 
 def _if_free(port: object) -> int | None:
     text = str(port)
-    return int(text) if text.isdigit() and can_bind(int(text)) else None
+    return int(text) if text.isdigit() and why_closed(int(text)) is None else None
