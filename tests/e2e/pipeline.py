@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 from clickhouse_connect.driver.client import Client
 from confluent_kafka import Consumer, TopicPartition
 from tests.support.command import Ran, run_command
-from tests.support.services import METER, PUBLISHER, Sender, Service, create_topics, services
+from tests.support.services import METER, PUBLISHER, Made, Sender, Service, create_topics, services
 from tests.support.stack import ClickHouseAddress
 
 from meterstream.schemas.journal import HEADER_KEY, Header
@@ -35,6 +36,7 @@ class Pipeline:
     directory: Path
     start_service: Any
     sender: Sender
+    reader: Consumer
     running: dict[str, Service] = field(default_factory=dict)
 
     def start(self, *names: str) -> None:
@@ -94,9 +96,71 @@ class Pipeline:
         ).result_rows[0]
         assert history == (self.sender.sent.runs, self.sender.sent.tokens)
 
-    def undecided(self) -> int:
-        """Return how many events the journal has not decided yet."""
-        return behind(self.kafka, self.prefix)
+    def kill_in_the_middle(self, *targets: str) -> "Kill":
+        """Kill services at once; say which of them had work in their hands at that moment.
+
+        A meter had if the events topic held records, a moment before, that it never decided; a
+        sink had if the journal held decisions that it never stored.
+        """
+        journal, events = self.ends("journal"), self.ends("events")
+        self.kill(*targets)
+        killed, busy = time.monotonic(), psutil.cpu_percent()
+        unfinished = set()
+        if "meter" in targets:
+            decided = self.decided(self.ends("journal"))
+            if any(end > at for end, at in zip(events, decided, strict=True)):
+                unfinished.add("meter")
+        if "sink" in targets:
+            stored = self.stored()
+            decided = self.decided(journal)
+            if any(at > seen for at, seen in zip(decided, stored, strict=True)):
+                unfinished.add("sink")
+        return Kill(killed, sum(events), busy, frozenset(unfinished))
+
+    def ends(self, name: str) -> list[int]:
+        """Return the end of each partition's log."""
+        topic = self.prefix + name
+        return [
+            self.reader.get_watermark_offsets(TopicPartition(topic, p), timeout=20, cached=False)[1]
+            for p in range(PARTITIONS)
+        ]
+
+    def decided(self, journal_ends: list[int]) -> list[int]:
+        """Return for each partition how far the journal up to these ends decides the events."""
+        found = []
+        for partition, end in enumerate(journal_ends):
+            if not end:
+                found.append(0)
+                continue
+            self.reader.assign([TopicPartition(self.prefix + "journal", partition, end - 1)])
+            message = self.reader.poll(20)
+            assert message is not None, f"journal {partition}: no record at {end - 1}"
+            headers: dict[str, Any] = dict(message.headers() or ())
+            found.append(Header.unpack(headers[HEADER_KEY]).events_to)
+        return found
+
+    def stored(self) -> list[int]:
+        """Return for each partition how many events the ledger in ClickHouse covers."""
+        rows = self.client.query(
+            "SELECT partition, max(events_to) FROM ledger"
+            " WHERE kind != 'genesis' GROUP BY partition"
+        ).result_rows
+        upto = {int(partition): int(events_to) for partition, events_to in rows}
+        return [upto.get(partition, 0) for partition in range(PARTITIONS)]
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """A moment at which services were killed."""
+
+    at: float
+    """By time.monotonic."""
+    events: int
+    """Records in the events topic a moment before."""
+    busy_percent: float
+    """How busy the processors were since psutil was asked before."""
+    unfinished: frozenset[str]
+    """Those of the services that had work in their hands."""
 
 
 SETTINGS = {
@@ -131,55 +195,49 @@ def pipeline(
     first.command("CREATE DATABASE IF NOT EXISTS {name:Identifier}", parameters={"name": database})
     first.close()
     client = clickhouse.client(database)
+    reader = Consumer({"bootstrap.servers": kafka, "group.id": "tests-pipeline"})
     with services(kafka, prefix) as start:
-        made = Pipeline(kafka, prefix, environment, client, directory, start, Sender(kafka, prefix))
+        made = Pipeline(
+            kafka, prefix, environment, client, directory, start, Sender(kafka, prefix), reader
+        )
         migrated = made.run("migrate")
         assert migrated.exit_code == 0, migrated.stderr
         yield made
+    reader.close()
     client.close()
 
 
-def behind(kafka: str, prefix: str) -> int:
-    """Return how many events lie behind the last record of each journal partition."""
-    consumer = Consumer({"bootstrap.servers": kafka, "group.id": "tests-behind"})
-    try:
-        undecided = 0
-        for partition in range(PARTITIONS):
-            _, end = consumer.get_watermark_offsets(
-                TopicPartition(prefix + "events", partition), timeout=20
-            )
-            _, high = consumer.get_watermark_offsets(
-                TopicPartition(prefix + "journal", partition), timeout=20
-            )
-            decided = 0
-            if high:
-                consumer.assign([TopicPartition(prefix + "journal", partition, high - 1)])
-                message = consumer.poll(20)
-                assert message is not None, f"journal {partition}: no record at {high - 1}"
-                headers: dict[str, Any] = dict(message.headers() or ())
-                decided = Header.unpack(headers[HEADER_KEY]).events_to
-            undecided += max(0, end - decided)
-        return undecided
-    finally:
-        consumer.close()
-
-
 class Traffic:
-    """Sends runs in the background, `per_second` of them, for as long as it is open."""
+    """Sends runs in the background, `per_second` records of them, for as long as it is open.
 
-    def __init__(self, sender: Sender, per_second: int) -> None:
+    What it sends in the first `ahead_s` seconds is made beforehand: so a machine that is busy with
+    the pipeline still sends at that rate.
+    """
+
+    def __init__(self, sender: Sender, per_second: int, *, ahead_s: float = 0) -> None:
         self._sender = sender
         self._per_second = per_second
+        self._ahead = list(sender.make(round(per_second * ahead_s)))
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run)
-        self.seconds = 0.0
-        self.runs = 0
+        self.begun = 0.0
 
     def _run(self) -> None:
-        begun, before = time.monotonic(), self._sender.sent.runs
-        while not self._end.is_set():
-            self._sender.send(self._per_second // 10, per_second=self._per_second)
-        self.seconds, self.runs = time.monotonic() - begun, self._sender.sent.runs - before
+        burst = max(1, self._per_second // 200)
+        self.begun = time.monotonic()
+        for done, made in enumerate(self._made()):
+            self._sender.put(made)
+            if done % burst == 0:
+                early = done / self._per_second - (time.monotonic() - self.begun)
+                self._sender.wait(max(0.0, early))
+                if self._end.is_set():
+                    break
+        self._sender.flush()
+
+    def _made(self) -> Iterator[Made]:
+        yield from self._ahead
+        while True:
+            yield from self._sender.make(1)
 
     def end(self) -> None:
         """Send no more than what is under way."""
@@ -191,7 +249,7 @@ class Traffic:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Send the last tenth of a second's runs, and wait until the broker has them all."""
+        """Send no more, and wait until the broker has what was sent."""
         self.end()
         self._thread.join()
 

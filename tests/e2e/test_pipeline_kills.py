@@ -1,25 +1,24 @@
 """Kills with -9 at 20,000 events a second: nothing is lost and nothing is counted twice."""
 
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from statistics import mean
 
+import psutil
 import pytest
-from tests.e2e.pipeline import Pipeline, Traffic, moments, pipeline
+from tests.e2e.pipeline import Kill, Traffic, moments, pipeline
 from tests.support.model import Rules
 from tests.support.slow_count import slow_count, stored_totals, totals
 from tests.support.stack import ClickHouseAddress
 
 KILLS = 10
-PER_SECOND = 20_000
-
-
-def stored_position(made: Pipeline) -> int:
-    """Return how many events the ledger in ClickHouse covers."""
-    found = made.client.query(
-        "SELECT sum(events_to - events_from) FROM ledger FINAL WHERE kind != 'genesis'"
-    ).result_rows[0][0]
-    return int(found or 0)
+LEAST_UNFINISHED = 8
+LEAST_PER_SECOND = 20_000
+PER_SECOND = 22_000
+SPARE_S = 0.5
+SATURATED_PERCENT = 90
 
 
 @pytest.mark.timeout(900)
@@ -41,21 +40,18 @@ def test_kills(
     """Services that are killed in the middle of batches count each run once, to the token."""
     with pipeline(kafka, prefix, clickhouse, database, tmp_path) as made:
         made.start("sink", "publisher", "meter")
-        unfinished, sent, seconds = 0, 0, 0.0
+        kills: list[Kill] = []
+        arrived, seconds = 0, 0.0
         for wait in moments(seed, KILLS):
             made.wait_ready()
-            with Traffic(made.sender, PER_SECOND) as traffic:
+            before = sum(made.ends("events"))
+            with Traffic(made.sender, PER_SECOND, ahead_s=wait + SPARE_S) as traffic:
+                psutil.cpu_percent()
                 time.sleep(wait)
-                made.kill(*targets)
-                traffic.end()
-                waiting = made.undecided()
-                if "meter" not in targets:
-                    waiting += made.sender.sent.records - stored_position(made)
-            unfinished += waiting > 0
-            sent, seconds = sent + traffic.runs, seconds + traffic.seconds
+                kill = made.kill_in_the_middle(*targets)
+            kills.append(kill)
+            arrived, seconds = arrived + kill.events - before, seconds + kill.at - traffic.begun
             made.start(*targets)
-        record_property("sent_per_second", round(sent / seconds))
-        assert unfinished >= KILLS - 2, "kills fall into unfinished batches"
         found = made.audit()
         assert found["total"]["difference"] == 0
         made.check_stored()
@@ -63,3 +59,26 @@ def test_kills(
             counted = slow_count(kafka, Rules(partitions=4), prefix=prefix)
             assert stored_totals(made.client) == totals(counted.values())
         made.stop()
+    for target in targets:
+        record_property(f"unfinished_{target}", sum(target in kill.unfinished for kill in kills))
+    within = sum(bool(kill.unfinished) for kill in kills)
+    assert within >= LEAST_UNFINISHED, f"{within} of {KILLS} kills fell into an unfinished batch"
+    busy = round(mean(kill.busy_percent for kill in kills))
+    check_rate(round(arrived / seconds), busy, record_property)
+
+
+def check_rate(rate: int, busy: int, record_property: Callable[[str, object], None]) -> None:
+    """Hold the rate at which events came into the topic against what is promised.
+
+    A machine whose processors were busy cannot do more: the test then warns that it proves nothing
+    about that rate, and is no failure.
+    """
+    record_property("events_per_second", rate)
+    record_property("busy_percent", busy)
+    if rate < LEAST_PER_SECOND:
+        assert busy >= SATURATED_PERCENT, f"only {rate} events/s came in, and processors had time"
+        warnings.warn(
+            f"the kills fell at {rate:,} events/s, and {LEAST_PER_SECOND:,} are wanted: this"
+            f" machine was busy by {busy} % and could not send them. Run it alone",
+            stacklevel=2,
+        )

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
@@ -106,6 +106,17 @@ class Sent:
         return self.runs + self.broken + self.resent
 
 
+class Made(NamedTuple):
+    """A record to send, and what it adds to the sums."""
+
+    key: bytes
+    value: bytes
+    tokens: int = 0
+    runs: int = 0
+    resent: int = 0
+    broken: int = 0
+
+
 class Sender:
     """Sends numbered runs, every 50th twice and each `broken_every`th followed by a broken one."""
 
@@ -121,6 +132,7 @@ class Sender:
             }
         )
         self.sent = Sent()
+        self._next = 0
         self._first: list[tuple[bytes, bytes]] = []
 
     def resend(self, count: int) -> None:
@@ -128,29 +140,46 @@ class Sender:
         for key, value in self._first[:count]:
             self._produce(key, value)
         self.sent.resent += count
-        assert self._producer.flush(60) == 0, "everything was sent"
+        self.flush()
 
     def send(self, count: int, *, per_second: float = 0) -> Sent:
         """Send `count` further runs, evenly at `per_second` if that is given; return the sums."""
-        begun, sent = time.monotonic(), self.sent
-        for done in range(count):
-            number = sent.runs
-            key, value = run_of(number)
-            self._produce(key, value)
-            if number < KEPT_RUNS:
-                self._first.append((key, value))
-            sent.runs += 1
-            sent.tokens += number
-            if number % 50 == 49:
-                self._produce(key, value)
-                sent.resent += 1
-            if number % self._broken_every == self._broken_every - 1:
-                self._produce(key, value[:-2])
-                sent.broken += 1
+        begun = time.monotonic()
+        for done, made in enumerate(self.make(count)):
+            self.put(made)
             if per_second and done / per_second > time.monotonic() - begun:
-                self._producer.poll(done / per_second - (time.monotonic() - begun))
+                self.wait(done / per_second - (time.monotonic() - begun))
+        self.flush()
+        return self.sent
+
+    def make(self, count: int) -> Iterator[Made]:
+        """Yield `count` further runs, with the resends and broken ones among them."""
+        for _ in range(count):
+            number, self._next = self._next, self._next + 1
+            key, value = run_of(number)
+            yield Made(key, value, tokens=number, runs=1)
+            if number % 50 == 49:
+                yield Made(key, value, resent=1)
+            if number % self._broken_every == self._broken_every - 1:
+                yield Made(key, value[:-2], broken=1)
+
+    def put(self, made: Made) -> None:
+        """Send one record, and count it."""
+        self._produce(made.key, made.value)
+        if made.runs and made.tokens < KEPT_RUNS:
+            self._first.append((made.key, made.value))
+        self.sent.runs += made.runs
+        self.sent.tokens += made.tokens
+        self.sent.resent += made.resent
+        self.sent.broken += made.broken
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass while what was sent is acknowledged."""
+        self._producer.poll(seconds)
+
+    def flush(self) -> None:
+        """Wait until the broker has everything."""
         assert self._producer.flush(60) == 0, "everything was sent"
-        return sent
 
     def _produce(self, key: bytes, value: bytes) -> None:
         while True:
