@@ -37,9 +37,12 @@ from meterstream.streams.core import (
     compute_step,
     genesis_step,
     idle_step,
+    take_snapshot,
 )
 from meterstream.streams.generations import begin_where_needed
+from meterstream.streams.journal import RecordWriter
 from meterstream.streams.journal.restore import restore
+from meterstream.streams.journal.snapshots import StoredSnapshot, read_catalogue, write_snapshot
 from meterstream.streams.kafka import Broker as Logs
 from meterstream.streams.meter import look_up_topics
 from meterstream.streams.publisher import Publisher
@@ -86,6 +89,25 @@ class Meter:
         restored = restore(broker, topics, self.policy, self.partition).state
         assert restored is not None
         self.state = restored
+
+    def keep_snapshot(self) -> None:
+        """Store a snapshot of the state, as the meter does now and then."""
+        settings = self.pipeline.meter_settings()
+        broker = Logs(settings)
+        topics, _ = look_up_topics(broker, settings)
+        consumer = broker.consumer()
+        catalogue, _ = read_catalogue(consumer, topics.snapshots, self.partition)
+        consumer.close()
+        taken = take_snapshot(self.state)
+        stored = StoredSnapshot(
+            self.state.generation, self.state.link.next_offset, taken.manifest, taken.segments
+        )
+        records = RecordWriter(settings)
+        limit = settings.journal_max_bytes
+        asyncio.run(
+            write_snapshot(records, topics.snapshots, self.partition, catalogue, stored, limit)
+        )
+        records.close()
 
     def count(
         self,
@@ -167,8 +189,11 @@ class Pipeline:
         """Return what a meter of this pipeline needs to know."""
         return MeterSettings(kafka_bootstrap=self.bootstrap, topic_prefix=self.prefix)
 
-    def begin_again(self) -> list[int]:
-        """Do as `meterstream meter --new-generation`; return the partitions that begin anew."""
+    def begin_again(self, *chosen: int) -> list[int]:
+        """Do as `meterstream meter --new-generation`; return the partitions that begin anew.
+
+        The `chosen` ones are named by `--partition`.
+        """
         settings = self.meter_settings()
         broker = Logs(settings)
         topics, partitions = look_up_topics(broker, settings)
@@ -177,7 +202,9 @@ class Pipeline:
             for name, value in self.environment().items():
                 patch.setenv(name, value)
             return asyncio.run(
-                begin_where_needed(broker, settings, topics, policy, partitions, read_ledger)
+                begin_where_needed(
+                    broker, settings, topics, policy, partitions, read_ledger, chosen
+                )
             )
 
     def meter(self, partition: int) -> Meter:

@@ -179,19 +179,39 @@ def main(argv: Sequence[str] | None = None, ledger: Ledger | None = None) -> int
         help="first begin a new generation for each partition whose state does not join its logs;"
         " stop all other meters before",
     )
+    parser.add_argument(
+        "--partition",
+        type=int,
+        action="append",
+        default=[],
+        metavar="N",
+        help="with --new-generation: begin it for this partition and no other, whether its state"
+        " joins or not, where sinks and the publisher can get past what is broken or gone; may be"
+        " given several times",
+    )
     options = parser.parse_args(argv)
+    if options.partition and not options.new_generation:
+        parser.error("--partition says where --new-generation begins, which was not given")
     leave_pandas_out()
     try:
         settings = load(MeterSettings)
         logs.set_up(settings.log_level)
         broker = Broker(settings)
         topics, partitions = look_up_topics(broker, settings)
+        if beyond := [number for number in options.partition if not 0 <= number < partitions]:
+            parser.error(f"{settings.topic('events')} has no partition {beyond[0]}")
         if options.new_generation:
             from .generations import begin_where_needed
 
             asyncio.run(
                 begin_where_needed(
-                    broker, settings, topics, policy_of(settings, partitions), partitions, ledger
+                    broker,
+                    settings,
+                    topics,
+                    policy_of(settings, partitions),
+                    partitions,
+                    ledger,
+                    frozenset(options.partition),
                 )
             )
         return run(settings, ledger)

@@ -1,7 +1,8 @@
-"""`meterstream meter --new-generation`: begins anew where a state does not join its logs."""
+"""`meterstream meter --new-generation`: begins anew where a state or a reader cannot go on."""
 
 import asyncio
 import logging
+from collections.abc import Collection
 
 from .core import Policy, take_snapshot
 from .journal import JournalWriter, Ledger, NotJoined, RecordWriter
@@ -21,17 +22,25 @@ async def begin_where_needed(
     policy: Policy,
     partitions: int,
     ledger: Ledger | None = None,
+    chosen: Collection[int] = (),
 ) -> list[int]:
     """Begin a new generation for each partition that does not join; return those partitions.
 
-    Partitions whose state joins are left alone. Raises NotJoined, before anything is written for
+    Partitions whose state joins are left alone. If some are `chosen`, it begins for those, whether
+    they join or not, and for no other: where a record is broken or gone that only a snapshot lies
+    behind, the meter goes on, and nobody else can. Raises NotJoined, before anything is written for
     that partition, if nothing says where it has to go on, and LedgerUnavailable if ClickHouse is
     needed for that and cannot tell.
     """
     begun = []
     records = RecordWriter(settings)
     try:
-        for partition in range(partitions):
+        for partition in sorted(chosen):
+            await _begin(
+                broker, settings, topics, policy, partition, records, ledger, with_snapshots=False
+            )
+            begun.append(partition)
+        for partition in () if chosen else range(partitions):
             try:
                 restored = await asyncio.to_thread(restore, broker, topics, policy, partition)
                 if restored.state is None and ledger is not None:
@@ -60,9 +69,20 @@ async def _begin(
     partition: int,
     records: RecordWriter,
     ledger: Ledger | None,
+    *,
+    with_snapshots: bool = True,
 ) -> None:
     limit = settings.journal_max_bytes
-    new = await asyncio.to_thread(new_generation, broker, topics, policy, partition, ledger, limit)
+    new = await asyncio.to_thread(
+        new_generation,
+        broker,
+        topics,
+        policy,
+        partition,
+        ledger,
+        limit,
+        with_snapshots=with_snapshots,
+    )
     consumer = broker.consumer()
     try:
         catalogue, _ = await asyncio.to_thread(

@@ -40,18 +40,27 @@ class Furthest:
     """Why the state does not stand at the end of the journal, None if it does."""
 
 
-def furthest_state(consumer: Consumer, topics: Topics, policy: Policy, partition: int) -> Furthest:
+def furthest_state(
+    consumer: Consumer,
+    topics: Topics,
+    policy: Policy,
+    partition: int,
+    *,
+    with_snapshots: bool = True,
+) -> Furthest:
     """Return the state after the last valid record that can be read.
 
     The journal decides: the newest snapshot that joins it is followed, else the journal from its
-    genesis on; a snapshot that joins nothing is taken as it is only where neither is there.
+    genesis on; a snapshot that joins nothing is taken as it is only where neither is there. Without
+    snapshots a state comes no further than other readers of the journal do.
     """
     start, end = log_bounds(consumer, topics.journal, partition)
     catalogue, offsets = read_catalogue(consumer, topics.snapshots, partition)
     named = max((index.generation for index in catalogue.indexes.values()), default=0)
     newest: PartitionState | None = None
     reason = NOT_READ
-    for state in whole_states(consumer, topics, policy, partition, catalogue, offsets):
+    states = whole_states(consumer, topics, policy, partition, catalogue, offsets)
+    for state in states if with_snapshots else ():
         try:
             check_journal(consumer, topics, state, start, end)
         except NotJoined as apart:

@@ -95,17 +95,22 @@ def new_generation(
     partition: int,
     ledger: Ledger | None,
     max_bytes: int,
+    *,
+    with_snapshots: bool = True,
 ) -> NewGeneration:
     """Return the genesis record of the next generation.
 
     It starts where the last record stands that can be followed from a snapshot or the journal's
     beginning. Where the chain breaks off before the journal's end, ClickHouse may have more, and
-    it starts behind that. Raises NotJoined if neither is known, for to start at the beginning would
+    it starts behind that. Without snapshots it starts where sinks have come to, so that they get
+    what they missed. Raises NotJoined if neither is known, for to start at the beginning would
     count events twice, and LedgerUnavailable if ClickHouse is needed and cannot tell.
     """
     consumer = broker.consumer()
     try:
-        furthest = furthest_state(consumer, topics, policy, partition)
+        furthest = furthest_state(
+            consumer, topics, policy, partition, with_snapshots=with_snapshots
+        )
         start = _start(consumer, topics, policy, partition, furthest, ledger)
         state, lost = start.state, start.lost
         control_from, catalog_from = state.control_position, state.catalog_position
