@@ -20,7 +20,7 @@ from meterstream.schemas.journal import (
 from .errors import JournalBroken
 from .log_reader import UNREADABLE, is_passing
 from .record import JournalRecord
-from .start import ADVICE, Start, place_of, timestamp_us_of
+from .start import Start, advice, place_of, timestamp_us_of
 
 OnAssigned = Callable[[int, Link | None], Start]
 """Told of each partition that this process now owns, with its committed link; returns the start."""
@@ -229,13 +229,13 @@ class JournalReader:
         except MalformedRecord as error:
             reason = (
                 f"{self.topic}-{partition}, offset {offset} cannot be read: {error}. If a newer"
-                f" meter wrote it, update the sink. Else: {ADVICE}"
+                f" meter wrote it, update the sink. Else: {advice(partition)}"
             )
         except ChainHole as hole:
             if link is not None and self._rewound_at.get(partition) != offset:
                 self._rewind(partition, offset, link, hole)
                 return None
-            reason = f"{self.topic}-{partition} cannot be followed: {hole}. {ADVICE}"
+            reason = f"{self.topic}-{partition} cannot be followed: {hole}. {advice(partition)}"
         else:
             if header is not None and looked_ahead:
                 self._check_beginning(partition, offset, link, header)
@@ -275,7 +275,7 @@ class JournalReader:
         offset = max(offset, self._next[partition])
         if not chain.looks_ahead:
             reason = f"{self.topic}-{partition}, offset {offset} cannot be read: {error.str()}"
-            self._look_ahead(chain, offset, f"{reason}. {ADVICE}")
+            self._look_ahead(chain, offset, f"{reason}. {advice(partition)}")
         chain.cannot_read(offset)
         self._next[partition] = offset + 1
         self._consumer.seek(TopicPartition(self.topic, partition, offset + 1))

@@ -36,11 +36,16 @@ REWIND_US: Final = 3600 * 1_000_000
 """How much of the clock before a cut is read again, besides the grace there: cells that were open
 at the cut may have lost the row they had before it, and are written anew by these records."""
 
-ADVICE: Final = (
-    "Begin a new generation with `meterstream meter --new-generation`, then start the sink again"
-)
 
 log = logging.getLogger(__name__)
+
+
+def advice(partition: int) -> str:
+    """Return what to do where the journal of `partition` cannot be followed any more."""
+    return (
+        f"Begin a new generation with `meterstream meter --new-generation --partition {partition}`,"
+        " then start the sink again"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +151,8 @@ class StartFinder:
         if left == 0:
             lost = (
                 f"{self._topic}-{partition}: none of the records that ClickHouse knows is in the"
-                f" journal any more: it was deleted, or made anew. Keep this database. {ADVICE}"
+                " journal any more: it was deleted, or made anew. Keep this database."
+                f" {advice(partition)}"
             )
             return Start(low, place, lost=lost, stored=self._stored(partition, place))
         cut = links[left - 1][0]
@@ -159,8 +165,7 @@ class StartFinder:
             if first is None or not _begins_all(first):
                 raise JournalBroken(
                     f"{self._topic}-{partition} was cut at offset {cut.prev}, and too little of it"
-                    " is left to mend the minutes that were open then. Begin a new generation with"
-                    " `meterstream meter --new-generation`"
+                    f" is left to mend the minutes that were open then. {advice(partition)}"
                 )
         log.error(
             "%s: %s-%d lost its records after offset %d, whose rows are stored; they are removed",

@@ -77,8 +77,7 @@ class PartitionState:
                 f"journal partition {self.partition}, offset {decoded.record.offset} changes the"
                 f" minute {first_s} (seconds since 1970), whose quarter the records before it have"
                 " closed. Its coarse rows are final, so the feed stops here. Keep the journal and"
-                " report it; to go on, begin a new generation with `meterstream meter"
-                " --new-generation`"
+                " report it"
             )
         after = closed_at(decoded.record.link.clock_us, grace_us)
         watermark.reached = watermark.reached.extended_to(after)

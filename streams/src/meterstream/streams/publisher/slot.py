@@ -206,8 +206,9 @@ class Slot:
         return SlotBroken(
             f"{self._journal}-{self.partition}: {reason}. What it decided is published"
             f" {f'up to offset {link.prev}' if link is not None else 'from no offset yet'}."
-            " Begin a new generation with `meterstream meter --new-generation`, then start the"
-            " publisher again: it goes on there, and what the journal has lost is not published"
+            f" Begin a new generation with `meterstream meter --new-generation --partition"
+            f" {self.partition}`, then start the publisher again: it goes on there, and what the"
+            " journal has lost is not published"
         )
 
     def commit_position(self) -> None:
