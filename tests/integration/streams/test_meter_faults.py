@@ -5,6 +5,7 @@ import time
 
 import pytest
 from tests.support.services import (
+    PUBLISHER,
     Sender,
     check,
     create_topics,
@@ -15,6 +16,8 @@ from tests.support.services import (
 )
 from tests.support.stack import OwnKafka
 from tests.support.waiting import eventually
+
+from meterstream.streams.ending import EXIT_STATUS
 
 pytestmark = pytest.mark.timeout(420)
 """Time for a busy machine; each wait has its own, shorter limit."""
@@ -99,7 +102,10 @@ def test_meters_join_and_leave(kafka: str, prefix: str) -> None:
 
 
 def test_broker_restart(own_kafka: OwnKafka) -> None:
-    """A broker that goes away and comes back delays the count, and changes nothing in it."""
+    """A broker that goes away and comes back delays the count, and changes nothing in it.
+
+    Services that are told to end while it is away do end.
+    """
     kafka, prefix = own_kafka.bootstrap, "restart."
     create_topics(kafka, prefix, PARTITIONS)
     sender = Sender(kafka, prefix)
@@ -119,6 +125,12 @@ def test_broker_restart(own_kafka: OwnKafka) -> None:
         sender.send(3000)
         check(wait_decided(kafka, prefix), sender.sent)
         assert meter.process.poll() is None
+        publisher = start(PUBLISHER).wait_ready()
+        own_kafka.kill()
+        for service in (meter, publisher):
+            service.signal(signal.SIGTERM)
+        for service in (meter, publisher):
+            assert service.process.wait(60) in (0, EXIT_STATUS), service.log[-2000:]
 
 
 def test_the_catalog_cannot_be_read(own_kafka: OwnKafka) -> None:

@@ -18,6 +18,7 @@ from meterstream.schemas.arrow import leave_pandas_out
 from meterstream.schemas.status import PortTaken, StatusServer
 
 from . import logs
+from .ending import Ending
 from .journal import Ledger, LedgerUnavailable, NotJoined
 from .kafka import Broker, BrokerUnavailable, TopicMissing
 from .memory import map_large_buffers
@@ -152,7 +153,8 @@ def run(settings: MeterSettings, ledger: Ledger | None = None) -> int:
     status.start()
     log.info("metrics on http://%s:%d/metrics", settings.metrics_host, status.port)
     try:
-        worker.execute_from_commandline()
+        with Ending(lambda: bool(worker.should_stop)):
+            worker.execute_from_commandline()
     except SystemExit as end:
         return int(end.code or 0)
     finally:
