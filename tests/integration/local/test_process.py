@@ -1,6 +1,7 @@
 """Child processes: started, watched, ended, and never left behind."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,13 +23,23 @@ print("ready", flush=True)
 time.sleep(600)
 """
 _PARENT = """
-import sys, time
+import os, signal, sys, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may have it ignored
 from meterstream.local.process import ManagedProcess
 process = ManagedProcess("child", sys.argv[2:], grace_s=float(sys.argv[1]))
 process.start()
-print(process.pid, flush=True)
+os.write(1, f"child {process.pid}\\n".encode())
 time.sleep(600)
 """
+
+
+def _child_of(parent: "subprocess.Popen[str]") -> int:
+    """Return the pid that the parent tells; the child may write to the same pipe."""
+    assert parent.stdout is not None
+    for line in parent.stdout:
+        if found := re.search(r"child (\d+)", line):
+            return int(found[1])
+    raise AssertionError("the parent ended and told no child")
 
 
 def _gone(pid: int) -> bool:
@@ -45,7 +56,7 @@ def test_nothing_is_left_when_the_parent_dies(last_signal: signal.Signals) -> No
         [sys.executable, "-c", _PARENT, "5", *_SLEEP], stdout=subprocess.PIPE, text=True
     )
     assert parent.stdout is not None
-    child = int(parent.stdout.readline())
+    child = _child_of(parent)
     assert psutil.pid_exists(child)
     parent.send_signal(last_signal)
     parent.wait(30)
@@ -61,7 +72,7 @@ def test_a_child_that_ignores_sigterm_is_killed_when_the_parent_is_gone() -> Non
         text=True,
     )
     assert parent.stdout is not None
-    child = int(parent.stdout.readline())
+    child = _child_of(parent)
     parent.kill()
     parent.wait(30)
     eventually(lambda: _gone(child), 30, "the stubborn child is gone")
@@ -74,7 +85,7 @@ def test_a_stopped_child_ends_too_when_the_parent_is_gone() -> None:
         [sys.executable, "-c", _PARENT, "5", *_SLEEP], stdout=subprocess.PIPE, text=True
     )
     assert parent.stdout is not None
-    child = int(parent.stdout.readline())
+    child = _child_of(parent)
     os.kill(child, signal.SIGSTOP)
     parent.kill()
     parent.wait(30)
