@@ -4,7 +4,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,15 +96,19 @@ class Pipeline:
         ).result_rows[0]
         assert history == (self.sender.sent.runs, self.sender.sent.tokens)
 
-    def kill_in_the_middle(self, *targets: str) -> "Kill":
+    def kill_in_the_middle(self, *targets: str, killed: Callable[[], None]) -> "Kill":
         """Kill services at once; say which of them had work in their hands at that moment.
+
+        `killed` is called then, before that is looked up, which may take seconds.
 
         A meter had if the events topic held records, a moment before, that it never decided; a
         sink had if the journal held decisions that it never stored.
         """
         journal, events = self.ends("journal"), self.ends("events")
+        seen = time.monotonic()
         self.kill(*targets)
-        killed, busy = time.monotonic(), psutil.cpu_percent()
+        killed()
+        busy = psutil.cpu_percent()
         unfinished = set()
         if "meter" in targets:
             decided = self.decided(self.ends("journal"))
@@ -115,7 +119,7 @@ class Pipeline:
             decided = self.decided(journal)
             if any(at > seen for at, seen in zip(decided, stored, strict=True)):
                 unfinished.add("sink")
-        return Kill(killed, sum(events), busy, frozenset(unfinished))
+        return Kill(seen, sum(events), busy, frozenset(unfinished))
 
     def ends(self, name: str) -> list[int]:
         """Return the end of each partition's log."""
@@ -153,10 +157,10 @@ class Pipeline:
 class Kill:
     """A moment at which services were killed."""
 
-    at: float
-    """By time.monotonic."""
+    seen_at: float
+    """When the events were counted, by time.monotonic: a moment before."""
     events: int
-    """Records in the events topic a moment before."""
+    """Records in the events topic then."""
     busy_percent: float
     """How busy the processors were since psutil was asked before."""
     unfinished: frozenset[str]
@@ -210,8 +214,8 @@ def pipeline(
 class Traffic:
     """Sends runs in the background, `per_second` records of them, for as long as it is open.
 
-    What it sends in the first `ahead_s` seconds is made beforehand: so a machine that is busy with
-    the pipeline still sends at that rate.
+    With `ahead_s` it sends for so many seconds at most, and all of it is made beforehand: so a
+    machine that is busy with the pipeline still sends at that rate.
     """
 
     def __init__(self, sender: Sender, per_second: int, *, ahead_s: float = 0) -> None:
@@ -220,15 +224,14 @@ class Traffic:
         self._ahead = list(sender.make(round(per_second * ahead_s)))
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run)
-        self.begun = 0.0
 
     def _run(self) -> None:
         burst = max(1, self._per_second // 200)
-        self.begun = time.monotonic()
+        begun = time.monotonic()
         for done, made in enumerate(self._made()):
             self._sender.put(made)
             if done % burst == 0:
-                early = done / self._per_second - (time.monotonic() - self.begun)
+                early = done / self._per_second - (time.monotonic() - begun)
                 self._sender.wait(max(0.0, early))
                 if self._end.is_set():
                     break
@@ -236,7 +239,7 @@ class Traffic:
 
     def _made(self) -> Iterator[Made]:
         yield from self._ahead
-        while True:
+        while not self._ahead:
             yield from self._sender.make(1)
 
     def end(self) -> None:
