@@ -45,12 +45,13 @@ _ROWS = [
      -(2**63), False, dt.date(1970, 1, 1), 127],
 ]  # fmt: skip
 _PARENT = """
-import sys, time
+import signal, sys
 from pathlib import Path
 from meterstream.local.clickhouse import ClickHouseServer
 server = ClickHouseServer(Path(sys.argv[1])).start()
 print(server.pid, flush=True)
-time.sleep(600)
+signal.alarm(600)
+signal.pause()
 """
 
 

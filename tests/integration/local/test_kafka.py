@@ -18,12 +18,13 @@ from meterstream.local.kafka_settings import MESSAGE_BYTES_MAX
 from meterstream.local.ports import free_ports
 
 _PARENT = """
-import sys, time
+import signal, sys
 from pathlib import Path
 from meterstream.local.kafka import KafkaBroker
 broker = KafkaBroker(Path(sys.argv[1])).start()
 print(broker.pid, broker.bootstrap, flush=True)
-time.sleep(600)
+signal.alarm(600)
+signal.pause()
 """
 
 

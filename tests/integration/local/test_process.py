@@ -15,21 +15,22 @@ from meterstream.local.errors import StartError
 from meterstream.local.locking import Lock, take_lock
 from meterstream.local.process import ManagedProcess, tail_lines
 
-_SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
-_STUBBORN = """
-import signal, sys, time
+_WAIT = "signal.alarm(600); signal.pause()"
+_SLEEP = [sys.executable, "-c", f"import signal; {_WAIT}"]
+_STUBBORN = f"""
+import signal
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print("ready", flush=True)
-time.sleep(600)
+{_WAIT}
 """
-_PARENT = """
-import os, signal, sys, time
+_PARENT = f"""
+import os, signal, sys
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may have it ignored
 from meterstream.local.process import ManagedProcess
 process = ManagedProcess("child", sys.argv[2:], grace_s=float(sys.argv[1]))
 process.start()
-os.write(1, f"child {process.pid}\\n".encode())
-time.sleep(600)
+os.write(1, b"child %d\\n" % process.pid)
+{_WAIT}
 """
 
 

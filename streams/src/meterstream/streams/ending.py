@@ -41,8 +41,7 @@ class Ending:
                 return
         if not self._done.wait(self._seconds):
             log.error(
-                "not ended %g s after the signal, for Kafka does not answer: ends at once, as by a"
-                " kill; nothing is lost",
+                "not ended %g s after it was told to: ends at once, as by a kill; nothing is lost",
                 self._seconds,
             )
             logging.shutdown()

@@ -46,7 +46,7 @@ class Broker:
     def __init__(self, settings: KafkaSettings) -> None:
         self.settings = settings
         self._refusal = Refusal(settings.kafka_bootstrap)
-        self._admin = AdminClient(settings.client(error_cb=self._refusal.hear))
+        self._admin = AdminClient(settings.client() | {"error_cb": self._refusal.hear})
 
     def consumer(self, **options: Any) -> Consumer:
         """Return a consumer that belongs to no group and reads what it is assigned."""

@@ -104,9 +104,7 @@ class KafkaSettings(BaseSettings):
         settings |= {key: str(path) for key, path in files.items() if path is not None}
         if self.kafka_ssl_key_password is not None:
             settings["ssl.key.password"] = self.kafka_ssl_key_password.get_secret_value()
-        # The one name with an underscore, since it is the Python client's own.
-        named = {key.replace("_", ".").replace("error.cb", "error_cb"): key for key in options}
-        return settings | {name: options[key] for name, key in named.items()}
+        return settings | {key.replace("_", "."): value for key, value in options.items()}
 
 
 class MeterSettings(KafkaSettings):
