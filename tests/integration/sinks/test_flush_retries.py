@@ -1,7 +1,7 @@
 """A flush that fails at any of its steps is tried again, and every number is as if it had not."""
 
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import pyarrow as pa
 import pytest
@@ -58,13 +58,11 @@ class FailingStore:
         self.after = after
         self.calls: list[str] = []
 
-    def insert_together(self, tables: Iterable[tuple[str, pa.Table]]) -> list[Refused]:
-        """Insert one after the other, so that each may be the one that fails."""
-        refused = []
-        for target, table in tables:
-            self._enter(target)
-            refused += self.store.insert(target, table)
-            self._leave()
+    def insert(self, target: str, table: pa.Table) -> list[Refused]:
+        """Insert, or fail."""
+        self._enter(target)
+        refused = self.store.insert(target, table)
+        self._leave()
         return refused
 
     def close(self, closing: Closing) -> None:

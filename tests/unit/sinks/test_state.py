@@ -1,7 +1,5 @@
 """What a partition knows between two flushes, and in which order a flush goes."""
 
-from collections.abc import Iterable
-
 import pyarrow as pa
 import pytest
 from tests.support.journal import DAY_US, GRACE_US, MINUTE_US, TODAY_US, Writer, cell, decoded
@@ -23,16 +21,10 @@ class Store:
         self.tables: dict[str, list[dict[str, object]]] = {}
 
     def insert(self, target: str, table: pa.Table) -> list[Refused]:
-        return self.insert_together([(target, table)])
-
-    def insert_together(self, tables: Iterable[tuple[str, pa.Table]]) -> list[Refused]:
-        refused = []
-        for target, table in tables:
-            self.calls.append(target)
-            rows = table.to_pylist()
-            self.tables.setdefault(target, []).extend(rows)
-            refused += [Refused(target, row, "no") for row in rows if row.get("user_id") == "bad"]
-        return refused
+        self.calls.append(target)
+        rows = table.to_pylist()
+        self.tables.setdefault(target, []).extend(rows)
+        return [Refused(target, row, "no") for row in rows if row.get("user_id") == "bad"]
 
     def close(self, closing: Closing) -> None:
         self.calls.append(f"close {closing.was.quarter_s} {closing.now.quarter_s}")

@@ -1,8 +1,6 @@
 """Refused rows, without a server: which are found, and in which form they are kept."""
 
 import json
-import threading
-from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
@@ -19,10 +17,8 @@ class Server:
     def __init__(self, code: int = 469) -> None:
         self.code = code
         self.stored: dict[str, list[dict[str, Any]]] = {}
-        self.before: Callable[[], object] = lambda: None
 
     def insert_arrow(self, target: str, table: pa.Table, settings: object) -> None:
-        self.before()
         rows = table.to_pylist()
         if any(row.get("number", 0) > 99 for row in rows):
             raise DatabaseError(f"Code: {self.code}. DB::Exception: no")
@@ -53,22 +49,6 @@ def test_refused_rows_are_found_among_their_neighbours() -> None:
     ]
     assert into._metrics.rows.labels("t")._value.get() == 4
     assert into._metrics.quarantined_rows.labels("t")._value.get() == 2
-
-
-def test_tables_are_stored_together_and_none_is_under_way_when_one_failed() -> None:
-    """Two clients share the tables; the error of either is raised once both have ended."""
-    first, second = Server(252), Server(252)
-    meeting = threading.Barrier(2, timeout=30)
-    for server in (first, second):
-        server.before = meeting.wait
-    one, other = numbers(1), numbers(2)
-    together: Any = ClickHouseStore(first, lambda: 7, beside=[second])  # type: ignore[arg-type, list-item]
-    assert together.insert_together([("t", one), ("u", other)]) == []
-    assert {**first.stored, **second.stored} == {"t": [{"number": 1}], "u": [{"number": 2}]}
-    with pytest.raises(DatabaseError, match="252"):
-        together.insert_together([("t", numbers(3)), ("u", numbers(100))])
-    stored = [row for server in (first, second) for row in server.stored.get("t", [])]
-    assert {"number": 3} in stored
 
 
 def test_the_servers_own_faults_are_raised() -> None:

@@ -37,32 +37,29 @@ def flush(
     batch = make_batch([one for state in partitions for one in state.pending], now_us)
     sent = 0
 
-    def insert(target: str, table: pa.Table | None) -> None:
-        insert_together((target, table))
-
-    def insert_together(*tables: tuple[str, pa.Table | None]) -> list[Refused]:
+    def insert(target: str, table: pa.Table | None) -> list[Refused]:
         nonlocal sent
-        given = [(target, table) for target, table in tables if table is not None]
-        sent += sum(table.num_rows for _, table in given)
-        return store.insert_together(given)
+        if table is None:
+            return []
+        sent += table.num_rows
+        return store.insert(target, table)
 
     # 1. A watermark for each new lineage, before its first row: the views take the earliest
     #    watermark for the place where minutes begin to matter.
     insert("watermarks", _first_watermarks(partitions, now_us))
 
-    # 2. All rows that the records themselves bring, side by side:
+    # 2. All rows that the records themselves bring:
     #    minutes, of each cell its newest row, because coarse rows are computed from them;
     #    late rows of every grain, because once a window is read from coarse rows, its late
-    #    minutes are not looked at any more; charges and sessions, which no other row needs.
-    for refused in insert_together(
-        ("usage_minutes", batch.minutes),
-        ("charges", batch.charges),
-        ("usage_minutes", batch.late_minutes),
-        ("usage_quarters", batch.late_quarters),
-        ("usage_days", batch.late_days),
-        ("sessions", batch.sessions),
-    ):
+    #    minutes are not looked at any more, and no coarse row is computed from them; charges and
+    #    sessions, which no other row needs.
+    for refused in insert("usage_minutes", batch.minutes):
         _hold(partitions, refused)
+    insert("charges", batch.charges)
+    insert("usage_minutes", batch.late_minutes)
+    insert("usage_quarters", batch.late_quarters)
+    insert("usage_days", batch.late_days)
+    insert("sessions", batch.sessions)
 
     # 3. Coarse rows of the windows that have closed. After all minutes of this flush, which may
     #    be the windows' last; the clock lets none change afterwards. A refused minute (step 2)
@@ -146,10 +143,8 @@ def _watermarks(closings: Sequence[Closing], now_us: int) -> pa.Table | None:
 
 
 def _hold(partitions: Sequence[PartitionState], refused: Refused) -> None:
-    """Keep the windows of a refused minute open; late rows are in no coarse row's sum."""
+    """Keep the windows of a refused minute open."""
     row = refused.row
-    if refused.target != "usage_minutes" or row["late"] != -1:
-        return
     lineage = Lineage(UUID(bytes=row["events_topic_id"]), int(row["generation"]))  # type: ignore[arg-type, call-overload]
     for state in partitions:
         if state.partition == row["partition"]:

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from clickhouse_connect.driver.client import Client
@@ -77,13 +77,13 @@ class Service:
     def _run(self, feed: str) -> None:
         self.metrics.stopped_feeds.labels(feed).set(0)
         try:
-            clients = until_done(
-                lambda: [_client(self._settings) for _ in range(_CLIENTS.get(feed, 1))],
+            client = until_done(
+                lambda: _client(self._settings),
                 f"{feed}: connecting to ClickHouse",
                 self._stop,
                 patience_s=0,
             )
-            runnable = _FEEDS[feed](self._settings, clients, self.metrics)
+            runnable = _FEEDS[feed](self._settings, client, self.metrics)
             self._running.add(feed)
             log.info("the %s feed runs", feed)
             runnable.run(self._stop)
@@ -111,9 +111,8 @@ def _client(settings: SinkSettings) -> Client:
     return client
 
 
-def _cells(settings: SinkSettings, clients: Sequence[Client], metrics: SinkMetrics) -> Runnable:
-    client = clients[0]
-    store = _store(settings, clients, metrics)
+def _cells(settings: SinkSettings, client: Client, metrics: SinkMetrics) -> Runnable:
+    store = _store(settings, client, metrics)
     return _journal_feed(
         settings,
         client,
@@ -123,9 +122,8 @@ def _cells(settings: SinkSettings, clients: Sequence[Client], metrics: SinkMetri
     )
 
 
-def _history(settings: SinkSettings, clients: Sequence[Client], metrics: SinkMetrics) -> Runnable:
-    client = clients[0]
-    store = _store(settings, clients, metrics)
+def _history(settings: SinkSettings, client: Client, metrics: SinkMetrics) -> Runnable:
+    store = _store(settings, client, metrics)
     events = EventRanges(settings.kafka_client(), settings.topic(topics.EVENTS))
     return _journal_feed(
         settings,
@@ -159,12 +157,12 @@ def _journal_feed(
     )
 
 
-def _catalog(settings: SinkSettings, clients: Sequence[Client], metrics: SinkMetrics) -> Runnable:
+def _catalog(settings: SinkSettings, client: Client, metrics: SinkMetrics) -> Runnable:
     return CatalogFeed(
         settings.kafka_client(),
         settings.topic(topics.CATALOG),
-        clients[0],
-        _store(settings, clients, metrics),
+        client,
+        _store(settings, client, metrics),
         metrics,
     )
 
@@ -179,22 +177,16 @@ def _policy(settings: SinkSettings, name: str) -> FlushPolicy:
     )
 
 
-def _store(
-    settings: SinkSettings, clients: Sequence[Client], metrics: SinkMetrics
-) -> ClickHouseStore:
+def _store(settings: SinkSettings, client: Client, metrics: SinkMetrics) -> ClickHouseStore:
     return ClickHouseStore(
-        clients[0],
+        client,
         lambda: time.time_ns() // 1000,
         metrics,
         on_cluster=settings.clickhouse_cluster is not None,
-        beside=clients[1:],
     )
 
 
-_CLIENTS: Final = {CELLS: 2}
-"""How many connections a feed inserts on at once, where more than one."""
-
-_FEEDS: Final[dict[str, Callable[[SinkSettings, Sequence[Client], SinkMetrics], Runnable]]] = {
+_FEEDS: Final[dict[str, Callable[[SinkSettings, Client, SinkMetrics], Runnable]]] = {
     CELLS: _cells,
     HISTORY: _history,
     CATALOG: _catalog,

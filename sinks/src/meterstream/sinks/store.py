@@ -3,9 +3,7 @@
 import hashlib
 import json
 import logging
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 from uuid import UUID
@@ -43,20 +41,13 @@ class Store(Protocol):
         """Store the rows of `table`; return those that were refused and quarantined."""
         ...
 
-    def insert_together(self, tables: Iterable[tuple[str, pa.Table]]) -> list[Refused]:
-        """Store the rows of several tables, in no order that counts; return the refused ones."""
-        ...
-
     def close(self, closing: Closing) -> None:
         """Compute the on-time coarse rows of the windows that `closing` closes."""
         ...
 
 
 class ClickHouseStore:
-    """The store that is ClickHouse. It belongs to one thread.
-
-    With clients `beside` the first one, what may be stored together is, by a thread for each.
-    """
+    """The store that is ClickHouse. It belongs to one thread."""
 
     def __init__(
         self,
@@ -65,11 +56,8 @@ class ClickHouseStore:
         metrics: SinkMetrics | None = None,
         *,
         on_cluster: bool = False,
-        beside: Sequence[Client] = (),
     ) -> None:
         self._client = client
-        self._beside = tuple(beside)
-        self._threads = ThreadPoolExecutor(max(1, len(self._beside)), "insert")
         self._now_us = now_us
         self._metrics = metrics or SinkMetrics()
         self._settings = {**WRITE_SETTINGS, **(CLUSTER_SETTINGS if on_cluster else {})}
@@ -80,59 +68,26 @@ class ClickHouseStore:
         Raises the driver's errors if the server is at fault, RowsRefused if it refuses more than
         MAX_REFUSED_ROWS rows.
         """
-        return self._insert(self._client, target, table)
-
-    def insert_together(self, tables: Iterable[tuple[str, pa.Table]]) -> list[Refused]:
-        """Store the rows of several tables, in no order that counts; return the refused ones.
-
-        Raises as `insert` does, once no insert is under way any more.
-        """
-        waiting = deque(tables)
-
-        def work(client: Client) -> list[Refused]:
-            refused: list[Refused] = []
-            while True:
-                try:
-                    target, table = waiting.popleft()
-                except IndexError:
-                    return refused
-                refused += self._insert(client, target, table)
-
-        others = [
-            self._threads.submit(work, client)
-            for client in self._beside[: max(0, len(waiting) - 1)]
-        ]
-        try:
-            refused = work(self._client)
-        finally:
-            wait(others)
-        for other in others:
-            refused += other.result()
-        return refused
-
-    def close(self, closing: Closing) -> None:
-        """Compute the on-time coarse rows of the windows that `closing` closes."""
-        close_windows(self._client, closing)
-
-    def _insert(self, client: Client, target: str, table: pa.Table) -> list[Refused]:
         refused: list[Refused] = []
-        self._insert_part(client, target, table, refused)
+        self._insert_part(target, table, refused)
         self._metrics.rows.labels(target).inc(table.num_rows - len(refused))
         if refused:
             self._metrics.quarantined_rows.labels(target).inc(len(refused))
-            client.insert_arrow(
+            self._client.insert_arrow(
                 "quarantine", _quarantine_table(refused, self._now_us()), settings=self._settings
             )
             for one in refused:
                 log.error("%s refused a row, now in quarantine: %s", target, one.error)
         return refused
 
-    def _insert_part(
-        self, client: Client, target: str, part: pa.Table, refused: list[Refused]
-    ) -> None:
+    def close(self, closing: Closing) -> None:
+        """Compute the on-time coarse rows of the windows that `closing` closes."""
+        close_windows(self._client, closing)
+
+    def _insert_part(self, target: str, part: pa.Table, refused: list[Refused]) -> None:
         """Insert `part`; where it is refused, halve it until the refused rows are found."""
         try:
-            client.insert_arrow(target, part, settings=self._settings)
+            self._client.insert_arrow(target, part, settings=self._settings)
         except DatabaseError as error:
             if not is_row_fault(error):
                 raise
@@ -146,8 +101,8 @@ class ClickHouseStore:
                     ) from error
                 return
             half = part.num_rows // 2
-            self._insert_part(client, target, part.slice(0, half), refused)
-            self._insert_part(client, target, part.slice(half), refused)
+            self._insert_part(target, part.slice(0, half), refused)
+            self._insert_part(target, part.slice(half), refused)
 
 
 def _quarantine_table(refused: list[Refused], now_us: int) -> pa.Table:
