@@ -21,7 +21,7 @@ from meterstream.schemas.registry import InvalidEvent, parse_event
 
 from .catalog_rows import SCHEMAS, Row, row_of
 from .errors import JournalBroken
-from .log_reader import UNREADABLE, is_passing
+from .log_reader import UNREADABLE, is_passing, log_bounds
 from .metrics import SinkMetrics
 from .positions import CATALOG, Position, positions_table, read_position
 from .retry import Stopped, until_done
@@ -94,9 +94,7 @@ class CatalogFeed:
         position = read_position(self._client, CATALOG, 0)
         if position is None:
             return 0
-        _, end = self._consumer.get_watermark_offsets(
-            TopicPartition(self._topic, 0), timeout=30, cached=False
-        )
+        _, end = log_bounds(self._consumer, self._topic, 0)
         # A topic that ends before the position was made anew.
         return position.link.next_offset if position.link.next_offset <= end else 0
 

@@ -39,6 +39,20 @@ def is_passing(error: KafkaError) -> bool:
     return not error.fatal() and (error.retriable() or error.code() in _PASSING)
 
 
+def log_bounds(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
+    """Return the first offset that the log still has, and the one past its last.
+
+    Raises TimeoutError if Kafka does not tell, KafkaException if it cannot.
+    """
+    found = consumer.get_watermark_offsets(
+        TopicPartition(topic, partition), timeout=TIMEOUT_S, cached=False
+    )
+    if found is None:
+        raise TimeoutError(f"Kafka does not tell the bounds of {topic}-{partition}")
+    low, high = found
+    return int(low), int(high)
+
+
 class LogReader:
     """A consumer that reads what it is told to. It belongs to one thread."""
 
@@ -56,13 +70,7 @@ class LogReader:
 
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         """Return the first offset that the log still has, and the one past its last."""
-        found = self._consumer.get_watermark_offsets(
-            TopicPartition(topic, partition), timeout=TIMEOUT_S, cached=False
-        )
-        if found is None:
-            raise TimeoutError(f"Kafka does not tell the bounds of {topic}-{partition}")
-        low, high = found
-        return int(low), int(high)
+        return log_bounds(self._consumer, topic, partition)
 
     def at(self, topic: str, partition: int, offset: int) -> Message | None:
         """Return the record at `offset`, or None if there is none at exactly that offset.
