@@ -35,30 +35,49 @@ async def begin_where_needed(
     begun = []
     records = RecordWriter(settings)
     try:
-        for partition in sorted(chosen):
+        for partition in sorted(chosen) or range(partitions):
+            if not chosen and await asyncio.to_thread(
+                _joins, broker, topics, policy, partition, ledger
+            ):
+                continue
             await _begin(
-                broker, settings, topics, policy, partition, records, ledger, with_snapshots=False
+                broker,
+                settings,
+                topics,
+                policy,
+                partition,
+                records,
+                ledger,
+                with_snapshots=not chosen,
             )
             begun.append(partition)
-        for partition in () if chosen else range(partitions):
-            try:
-                restored = await asyncio.to_thread(restore, broker, topics, policy, partition)
-                if restored.state is None and ledger is not None:
-                    counted = await asyncio.to_thread(ledger, topics.events_id, partition)
-                    if counted is not None:
-                        raise NotJoined(
-                            f"{topics.journal}-{partition} is empty, but ClickHouse has counted"
-                            f" events up to offset {counted.events_position}"
-                        )
-            except NotJoined as reason:
-                log.warning("partition %d: %s", partition, reason)
-                await _begin(broker, settings, topics, policy, partition, records, ledger)
-                begun.append(partition)
-            else:
-                log.info("partition %d joins its logs and stays as it is", partition)
     finally:
         await asyncio.to_thread(records.close)
     return begun
+
+
+def _joins(
+    broker: Broker, topics: Topics, policy: Policy, partition: int, ledger: Ledger | None
+) -> bool:
+    """Tell whether the state of a partition joins its logs; the log says why not."""
+    try:
+        restored = restore(broker, topics, policy, partition)
+    except NotJoined as reason:
+        log.warning("partition %d: %s", partition, reason)
+        return False
+    if restored.state is None and ledger is not None:
+        counted = ledger(topics.events_id, partition)
+        if counted is not None:
+            log.warning(
+                "partition %d: %s-%d is empty, but ClickHouse has counted events up to offset %d",
+                partition,
+                topics.journal,
+                partition,
+                counted.events_position,
+            )
+            return False
+    log.info("partition %d joins its logs and stays as it is", partition)
+    return True
 
 
 async def _begin(
@@ -70,7 +89,7 @@ async def _begin(
     records: RecordWriter,
     ledger: Ledger | None,
     *,
-    with_snapshots: bool = True,
+    with_snapshots: bool,
 ) -> None:
     limit = settings.journal_max_bytes
     new = await asyncio.to_thread(
