@@ -99,16 +99,16 @@ class Pipeline:
     def kill_in_the_middle(self, *targets: str, killed: Callable[[], None]) -> "Kill":
         """Kill services at once; say which of them had work in their hands at that moment.
 
-        `killed` is called then, before that is looked up, which may take seconds.
+        `killed` is called then. What there was to do is found by log time, so nothing has to be
+        asked before, while the services work on.
 
-        A meter had if the events topic held records, a moment before, that it never decided; a
-        sink had if the journal held decisions that it never stored.
+        A meter had if the events topic held records that it never decided; a sink had if the
+        journal held decisions that it never stored.
         """
-        journal, events = self.ends("journal"), self.ends("events")
-        seen = time.monotonic()
+        busy, at_ms = psutil.cpu_percent(), time.time_ns() // 1_000_000
         self.kill(*targets)
         killed()
-        busy = psutil.cpu_percent()
+        events, journal = self.ends("events", at_ms), self.ends("journal", at_ms)
         unfinished = set()
         if "meter" in targets:
             decided = self.decided(self.ends("journal"))
@@ -119,15 +119,20 @@ class Pipeline:
             decided = self.decided(journal)
             if any(at > seen for at, seen in zip(decided, stored, strict=True)):
                 unfinished.add("sink")
-        return Kill(seen, sum(events), busy, frozenset(unfinished))
+        return Kill(at_ms, busy, frozenset(unfinished))
 
-    def ends(self, name: str) -> list[int]:
-        """Return the end of each partition's log."""
+    def ends(self, name: str, before_ms: int | None = None) -> list[int]:
+        """Return the end of each partition's log, or the one that it had before a time."""
         topic = self.prefix + name
-        return [
+        ends = [
             self.reader.get_watermark_offsets(TopicPartition(topic, p), timeout=20, cached=False)[1]
             for p in range(PARTITIONS)
         ]
+        if before_ms is None:
+            return ends
+        wanted = [TopicPartition(topic, p, before_ms) for p in range(PARTITIONS)]
+        found = self.reader.offsets_for_times(wanted, timeout=20)
+        return [end if at.offset < 0 else at.offset for at, end in zip(found, ends, strict=True)]
 
     def decided(self, journal_ends: list[int]) -> list[int]:
         """Return for each partition how far the journal up to these ends decides the events."""
@@ -141,6 +146,7 @@ class Pipeline:
             assert message is not None, f"journal {partition}: no record at {end - 1}"
             headers: dict[str, Any] = dict(message.headers() or ())
             found.append(Header.unpack(headers[HEADER_KEY]).events_to)
+        self.reader.unassign()  # a fetch that waits at an end holds up every other question
         return found
 
     def stored(self) -> list[int]:
@@ -157,10 +163,8 @@ class Pipeline:
 class Kill:
     """A moment at which services were killed."""
 
-    seen_at: float
-    """When the events were counted, by time.monotonic: a moment before."""
-    events: int
-    """Records in the events topic then."""
+    at_ms: int
+    """That moment, as brokers note times: milliseconds since 1970."""
     busy_percent: float
     """How busy the processors were since psutil was asked before."""
     unfinished: frozenset[str]

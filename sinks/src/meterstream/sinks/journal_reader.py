@@ -87,7 +87,8 @@ class JournalReader:
                 "fetch.wait.max.ms": 50,
                 "queued.max.messages.kbytes": 64 * 1024,
                 "max.poll.interval.ms": 600_000,
-                "session.timeout.ms": 10_000,
+                "session.timeout.ms": 6_000,
+                "heartbeat.interval.ms": 1_500,
                 "topic.metadata.refresh.interval.ms": 10_000,
             }
         )
