@@ -20,7 +20,7 @@ from tests.support.publishing import absent_broker
 from tests.support.services import create_topics
 from tests.support.waiting import eventually
 
-from meterstream.schemas.journal import HEADER_KEY, Chain
+from meterstream.schemas.journal import HEADER_KEY
 from meterstream.streams.core import (
     EventBatch,
     compute_step,
@@ -34,7 +34,7 @@ from meterstream.streams.journal import (
     RecordTooLarge,
     RecordWriter,
 )
-from meterstream.streams.journal.reader import Interrupted, read_chain
+from meterstream.streams.journal.reader import Interrupted, read_journal
 from meterstream.streams.journal.restore import restore
 from meterstream.streams.journal.snapshots import (
     delete_old,
@@ -190,7 +190,7 @@ def test_it_can_be_interrupted(partition: MeteredPartition) -> None:
         restore(partition.broker, partition.topics, POLICY, 0, None, lambda: True)
     consumer = partition.broker.consumer()
     with pytest.raises(Interrupted):
-        list(read_chain(consumer, partition.topics.journal, 0, Chain(), 0, 4, lambda: True))
+        list(read_journal(consumer, partition.topics.journal, 0, 0, 4, lambda: True))
     consumer.close()
 
 

@@ -17,7 +17,6 @@ from clickhouse_connect.driver.client import Client
 from confluent_kafka import Message
 
 from meterstream.schemas.journal import (
-    Chain,
     Header,
     Link,
     MalformedRecord,
@@ -224,14 +223,9 @@ def _is_at(message: Message, link: Link, leader_epoch: int | None = None) -> boo
         return True
     if header is None:
         return False
-    clock_us = Chain().clock_after(header, timestamp_us_of(message))
     if leader_epoch is not None and leader_epoch != max(0, message.leader_epoch() or 0):
         return False
-    return (header.generation, header.events_to, clock_us) == (
-        link.generation,
-        link.events_position,
-        link.clock_us,
-    )
+    return link.follows(header, timestamp_us_of(message))
 
 
 def _grace_us_of(message: Message) -> int:

@@ -144,7 +144,21 @@ def test_an_idle_records_own_time_is_the_clock(timestamp_us: int, clock_us: int)
 
 def test_a_steps_own_time_is_not_the_clock() -> None:
     """The clock after a step is what the step says, whenever its record was written."""
-    assert Chain(LINK).clock_after(header(), 5_900) == 5_000
+    assert header().clock_after(5_900) == 5_000
+
+
+@pytest.mark.parametrize(
+    ("changed", "timestamp_us"),
+    [({"generation": 3}, 5_900), ({"events_to": 101}, 5_900), ({}, 5_901)],
+    ids=["generation", "position", "clock"],
+)
+def test_a_link_follows_the_record_it_was_made_from_and_no_other(
+    changed: dict[str, int], timestamp_us: int
+) -> None:
+    """A record that a log holds in its place is told by generation, position and clock."""
+    link = Link(11, 10, 2, 100, 5_900)
+    assert link.follows(header(Kind.IDLE, events_to=100), 5_900)
+    assert not link.follows(header(Kind.IDLE, **{"events_to": 100} | changed), timestamp_us)
 
 
 @pytest.mark.parametrize(("offset", "next_offset"), [(9, 10), (10, 10), (11, 11), (15, 15)])

@@ -50,6 +50,17 @@ class Link:
             raise ValueError(f"not a link of this version: {text!r}")
         return cls(*(int(number) for number in numbers))
 
+    def follows(self, header: Header, timestamp_us: int) -> bool:
+        """Tell whether the record at `prev` is still the one that the link was made from.
+
+        `header` and `timestamp_us` (its log time) are those of the record that stands there now.
+        """
+        return (header.generation, header.events_to, header.clock_after(timestamp_us)) == (
+            self.generation,
+            self.events_position,
+            self.clock_us,
+        )
+
 
 class Chain:
     """Follows the chain of one journal partition, record by record, in offset order.
@@ -69,15 +80,6 @@ class Chain:
         """Where the chain stands, or None before its genesis."""
         return self._link
 
-    def clock_after(self, header: Header, timestamp_us: int) -> int:
-        """Return the partition's clock after a valid record with the log time `timestamp_us`.
-
-        An idle record's own log time moves the clock, unless it lies past the record's limit.
-        """
-        if header.kind is Kind.IDLE and timestamp_us <= header.clock_limit_us:
-            return max(header.clock_us, timestamp_us)
-        return header.clock_us
-
     def take(self, offset: int, timestamp_us: int, header: Header) -> bool:
         """Move past the record at `offset`. True if it is valid, False if it is void.
 
@@ -93,7 +95,7 @@ class Chain:
                 offset,
                 header.generation,
                 header.events_to,
-                self.clock_after(header, timestamp_us),
+                header.clock_after(timestamp_us),
             )
             return True
         assert link is not None, "without a link a record is valid or a hole"

@@ -123,6 +123,15 @@ class Header:
         ids = UUID(bytes=events_id), UUID(bytes=journal_id)
         return cls(known, grace_s, generation, *ids, *rest)
 
+    def clock_after(self, timestamp_us: int) -> int:
+        """Return the partition's clock after this record, if it is valid, with that log time.
+
+        An idle record's own log time moves the clock, unless it lies past the record's limit.
+        """
+        if self.kind is Kind.IDLE and timestamp_us <= self.clock_limit_us:
+            return max(self.clock_us, timestamp_us)
+        return self.clock_us
+
     def check_value(self, value: bytes) -> None:
         """Raise MalformedRecord unless `value` is the value this header was written for."""
         found = zlib.crc32(value)

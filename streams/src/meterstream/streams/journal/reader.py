@@ -112,14 +112,7 @@ def is_at(message: Message, link: Link) -> bool:
         header = header_of(message)
     except MalformedRecord:
         return True
-    if header is None:
-        return False
-    clock_us = Chain(link).clock_after(header, timestamp_us(message))
-    return (header.generation, header.events_to, clock_us) == (
-        link.generation,
-        link.events_position,
-        link.clock_us,
-    )
+    return header is not None and link.follows(header, timestamp_us(message))
 
 
 def look_ahead(reader: ChainReader, message: Message, reason: str) -> None:
@@ -130,26 +123,6 @@ def look_ahead(reader: ChainReader, message: Message, reason: str) -> None:
     take_next(reader, message)
 
 
-def read_chain(
-    consumer: Consumer,
-    topic: str,
-    partition: int,
-    chain: Chain,
-    start: int,
-    end: int,
-    unwanted: Callable[[], bool] = lambda: False,
-) -> Iterator[JournalRecord]:
-    """Yield the valid records from offset `start` up to, not including, `end`.
-
-    Raises Interrupted once `unwanted` says so, BrokerUnavailable if nothing comes for a while,
-    and what `take_valid` raises.
-    """
-    for _, message in read_journal(consumer, topic, partition, start, end, unwanted):
-        record = take_valid(chain, message)
-        if record is not None:
-            yield record
-
-
 def read_journal(
     consumer: Consumer,
     topic: str,
@@ -158,7 +131,7 @@ def read_journal(
     end: int,
     unwanted: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[int, Message]]:
-    """Yield the records of a journal as `read_log` does.
+    """Yield the records of a journal as `read_log` does, for `take_valid` or `take_next`.
 
     In the place of those that are UNREADABLE comes the client's error.
     """

@@ -13,7 +13,7 @@ from uuid import UUID
 import xxhash
 from confluent_kafka import Consumer
 
-from meterstream.schemas.journal import Chain, ChainBroken, Link, MalformedRecord
+from meterstream.schemas.journal import Chain, ChainBroken, MalformedRecord
 from meterstream.schemas.journal.header import NONE
 from meterstream.streams.core import (
     PartitionState,
@@ -26,7 +26,7 @@ from meterstream.streams.core import (
 from meterstream.streams.kafka import Broker, log_bounds, read_at, timestamp_us
 
 from .errors import NotJoined
-from .reader import header_of, read_chain
+from .reader import header_of, read_journal, take_valid
 from .snapshots import Catalogue, read_catalogue, read_complete
 
 log = logging.getLogger("meterstream.restore")
@@ -96,9 +96,12 @@ def restore(
         first = chain.link.next_offset if chain.link is not None else start
         records = size = 0
         try:
-            for record in read_chain(
-                consumer, topics.journal, partition, chain, first, end, unwanted
+            for _, message in read_journal(
+                consumer, topics.journal, partition, first, end, unwanted
             ):
+                record = take_valid(chain, message)
+                if record is None:
+                    continue
                 state = apply_record(
                     policy,
                     partition,
@@ -184,7 +187,7 @@ def check_journal(
             f"{name} was made again: its id is {topics.journal_id}, the state was written to"
             f" {state.journal_topic_id}. {ADVICE}"
         )
-    link: Link = state.link
+    link = state.link
     if not start <= link.next_offset <= end:
         raise NotJoined(
             f"{name} holds offsets {start} to {end}, the state goes on at {link.next_offset}:"
@@ -201,12 +204,7 @@ def check_journal(
         raise NotJoined(f"{name}: {malformed}. {ADVICE}") from malformed
     if header is None:
         raise NotJoined(f"{name}: the record at offset {link.prev} is not the meter's. {ADVICE}")
-    clock_us = Chain(link).clock_after(header, timestamp_us(message))
-    if (header.generation, header.events_to, clock_us) != (
-        link.generation,
-        link.events_position,
-        link.clock_us,
-    ):
+    if not link.follows(header, timestamp_us(message)):
         raise NotJoined(
             f"{name} was rewritten: the record at offset {link.prev} is not the one that the"
             f" snapshot was taken after (an unclean leader election does that). {ADVICE}"
