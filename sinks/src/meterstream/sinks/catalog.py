@@ -17,11 +17,12 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from meterstream.schemas import topics
 from meterstream.schemas.journal import Link
+from meterstream.schemas.kafka_errors import UNREADABLE
 from meterstream.schemas.registry import InvalidEvent, parse_event
 
 from .catalog_rows import SCHEMAS, Row, row_of
 from .errors import JournalBroken
-from .log_reader import UNREADABLE, is_passing, log_bounds
+from .log_reader import is_passing, log_bounds
 from .metrics import SinkMetrics
 from .positions import CATALOG, Position, positions_table, read_position
 from .retry import Stopped, until_done
@@ -105,7 +106,7 @@ class CatalogFeed:
         if error is not None:
             if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION):
                 log.warning("topic %s does not exist: `meterstream topics` creates it", self._topic)
-            elif error.code() in UNREADABLE:
+            elif error.name() in UNREADABLE:
                 self._pass_over(message, error)
             elif not is_passing(error):
                 raise JournalBroken(f"topic {self._topic} cannot be read: {error.str()}")

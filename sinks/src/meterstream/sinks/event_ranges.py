@@ -9,8 +9,10 @@ from uuid import UUID
 from confluent_kafka import Consumer, KafkaError, Message, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from meterstream.schemas.kafka_errors import UNREADABLE
+
 from .errors import JournalBroken
-from .log_reader import TIMEOUT_S, UNREADABLE, is_passing
+from .log_reader import TIMEOUT_S, is_passing
 from .start import place_of
 
 _BATCH: Final = 1_000
@@ -72,7 +74,7 @@ class EventRanges:
                     if error is None:
                         next_offsets[place_of(message)[0]] = place_of(message)[1] + 1
                         yield from self._within(message, open_ends)
-                    elif error.code() in UNREADABLE:
+                    elif error.name() in UNREADABLE:
                         self._pass_over(message, next_offsets, open_ends)
                     elif error.code() == KafkaError._PARTITION_EOF:
                         # The log ends in markers of transactions, or retention took all of it.

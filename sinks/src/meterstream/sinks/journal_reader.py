@@ -16,9 +16,10 @@ from meterstream.schemas.journal import (
     MalformedRecord,
     packed_header,
 )
+from meterstream.schemas.kafka_errors import UNREADABLE
 
 from .errors import JournalBroken
-from .log_reader import UNREADABLE, is_passing
+from .log_reader import is_passing
 from .record import JournalRecord
 from .start import Start, advice, place_of, timestamp_us_of
 
@@ -122,7 +123,7 @@ class JournalReader:
             return self._take(message)
         if error.code() == KafkaError._PARTITION_EOF:
             self._at_end(place_of(message)[0])
-        elif error.code() in UNREADABLE:
+        elif error.name() in UNREADABLE:
             self._pass_over(message, error)
         elif error.code() in _CUT_SHORT:
             log.warning("%s: %s; looking for the place anew", self.topic, error.str())

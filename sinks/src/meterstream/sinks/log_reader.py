@@ -6,6 +6,8 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
+from meterstream.schemas.kafka_errors import UNREADABLE
+
 from .errors import JournalBroken
 
 TIMEOUT_S: Final = 30.0
@@ -17,10 +19,6 @@ _ENDED: Final = frozenset(
         KafkaError._AUTO_OFFSET_RESET,  # retention removed it in this moment
     }
 )
-UNREADABLE: Final = frozenset(
-    {KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION, KafkaError._NOT_IMPLEMENTED}
-)
-"""What the client says of a batch whose bytes are damaged; it does not get past it by itself."""
 _PASSING: Final = frozenset(
     {
         KafkaError._TRANSPORT,
@@ -108,7 +106,7 @@ class LogReader:
                             yield message
                     elif error.code() in _ENDED:
                         return
-                    elif error.code() in UNREADABLE:
+                    elif error.name() in UNREADABLE:
                         yield message
                         return
                     elif not is_passing(error):

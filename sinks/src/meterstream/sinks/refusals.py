@@ -6,10 +6,9 @@ from typing import Final
 
 from confluent_kafka import KafkaError
 
+from meterstream.schemas.kafka_errors import REFUSED, refusal
+
 EVERY_S: Final = 30.0
-_REFUSED: Final = frozenset(
-    {KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED}
-)
 
 log = logging.getLogger(__name__)
 
@@ -27,11 +26,6 @@ class Refusals:
     def __call__(self, error: KafkaError) -> None:
         """Log a refusal, unless one was logged a moment ago."""
         now = time.monotonic()
-        if error.code() in _REFUSED and now >= self._next_s:
+        if error.name() in REFUSED and now >= self._next_s:
             self._next_s = now + EVERY_S
-            log.error(
-                "Kafka at %s refuses the connection (%s): check"
-                " METERSTREAM_KAFKA_SECURITY_PROTOCOL, _SASL_* and _SSL_*; trying on",
-                self._address,
-                error.str(),
-            )
+            log.error("%s; trying on", refusal(self._address, error.str()))

@@ -15,6 +15,8 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
+from meterstream.schemas.kafka_errors import UNREADABLE
+
 from .refusal import Refusal
 from .settings import KafkaSettings
 
@@ -22,10 +24,6 @@ log = logging.getLogger("meterstream.kafka")
 
 TIMEOUT_SECONDS: Final = 15.0
 RETRY_SECONDS: Final = 0.2
-UNREADABLE: Final = frozenset(
-    {KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION, KafkaError._NOT_IMPLEMENTED}
-)
-"""What the client says of a batch whose bytes are damaged; it does not get past it by itself."""
 
 
 class BrokerUnavailable(Exception):
@@ -145,7 +143,7 @@ def read_at(consumer: Consumer, topic: str, partition: int, offset: int) -> Mess
                 return message if message.offset() == offset else None
             if error.code() in (KafkaError._PARTITION_EOF, KafkaError._AUTO_OFFSET_RESET):
                 return None
-            if error.code() in UNREADABLE:
+            if error.name() in UNREADABLE:
                 return message
             log.debug("reading %s-%d at %d: %s", topic, partition, offset, error.str())
     finally:

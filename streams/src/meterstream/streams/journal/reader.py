@@ -18,7 +18,8 @@ from meterstream.schemas.journal import (
     find_header,
     packed_header,
 )
-from meterstream.streams.kafka import UNREADABLE, BrokerUnavailable, read_some, timestamp_us
+from meterstream.schemas.kafka_errors import UNREADABLE
+from meterstream.streams.kafka import BrokerUnavailable, read_some, timestamp_us
 
 STALL_SECONDS: Final = 30.0
 """How long a reader waits for the next record before it says that the broker is not there."""
@@ -180,7 +181,7 @@ def read_log(
                     heard = time.monotonic()
                 elif error.code() == KafkaError._PARTITION_EOF:
                     position = max(position, offset)
-                elif with_unreadable and error.code() in UNREADABLE:
+                elif with_unreadable and error.name() in UNREADABLE:
                     yield offset, message
             if time.monotonic() - heard > STALL_SECONDS:
                 raise BrokerUnavailable(

@@ -10,7 +10,8 @@ from typing import Any, Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from meterstream.schemas import topics as names
-from meterstream.streams.kafka import UNREADABLE, Broker, BrokerUnavailable
+from meterstream.schemas.kafka_errors import UNREADABLE
+from meterstream.streams.kafka import Broker, BrokerUnavailable
 from meterstream.streams.metrics import PublisherMetrics
 from meterstream.streams.settings import PublisherSettings
 
@@ -183,7 +184,7 @@ class Publisher:
                 found.records[partition].append(message)
             elif error.code() == KafkaError._PARTITION_EOF:
                 found.ends.add(partition)
-            elif error.code() in UNREADABLE:
+            elif error.name() in UNREADABLE:
                 found.unreadable[partition] = message
             elif error.code() == KafkaError._AUTO_OFFSET_RESET and partition in self._slots:
                 # Retention was faster, or the journal was made again: a new slot looks for itself.
