@@ -14,13 +14,12 @@ from clickhouse_connect.driver.client import Client
 from confluent_kafka import Producer
 from cryptography.hazmat.primitives import serialization
 from tests.support.command import run_command
+from tests.support.guarded import guarded_broker
 from tests.support.rights import grant_documented_rights
 from tests.support.services import METER, PUBLISHER, create_topics, run_of, services
 from tests.support.stack import ClickHouseAddress
 from tests.support.waiting import eventually
 
-from meterstream.local.kafka import KafkaBroker
-from meterstream.local.ports import free_ports
 from meterstream.producers import Publisher, PublisherSettings
 
 SINK = "meterstream.sinks.app"
@@ -28,7 +27,6 @@ PREFIX = "guarded."
 PASSWORD = "correct horse"
 RUNS = 200
 USERS = ("admin", "producer", "meter", "publisher", "sink", "commands")
-_LOGIN = "org.apache.kafka.common.security.plain.PlainLoginModule required"
 
 
 @dataclass(frozen=True)
@@ -57,41 +55,22 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     (directory / "server.pem").write_bytes(pkcs8 + chain)
     client.private_key_pem.write_to_path(str(directory / "client.key"))
     client.cert_chain_pems[0].write_to_path(str(directory / "client.pem"))
-    port, controller_port, guarded_port = free_ports(3)
-    doors = f"PLAINTEXT://127.0.0.1:{port},GUARDED://127.0.0.1:{guarded_port}"
-    own = "listener.name.guarded."
-    broker = KafkaBroker(
+    with guarded_broker(
         directory / "kafka",
-        port,
-        controller_port=controller_port,
-        settings={
-            "listeners": f"{doors},CONTROLLER://127.0.0.1:{controller_port}",
-            "advertised.listeners": doors,
-            "listener.security.protocol.map": (
-                "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,GUARDED:SASL_SSL"
-            ),
-            f"{own}sasl.enabled.mechanisms": "PLAIN",
-            f"{own}plain.sasl.jaas.config": " ".join(
-                [_LOGIN, *(f'user_{user}="{PASSWORD}"' for user in USERS)]
-            )
-            + ";",
-            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-            "super.users": "User:ANONYMOUS",
-            f"{own}ssl.client.auth": "required",
-            f"{own}ssl.keystore.type": "PEM",
-            f"{own}ssl.keystore.location": str(directory / "server.pem"),
-            f"{own}ssl.truststore.type": "PEM",
-            f"{own}ssl.truststore.location": str(directory / "ca.pem"),
-        },
-    )
-    try:
-        broker.start()
-        grant_documented_rights(broker.bootstrap, PREFIX)
-        create_topics(broker.bootstrap, PREFIX, 2)
+        "SASL_SSL",
+        dict.fromkeys(USERS, PASSWORD),
+        ssl_client_auth="required",
+        ssl_keystore_type="PEM",
+        ssl_keystore_location=str(directory / "server.pem"),
+        ssl_truststore_type="PEM",
+        ssl_truststore_location=str(directory / "ca.pem"),
+    ) as broker:
+        grant_documented_rights(broker.open_bootstrap, PREFIX)
+        create_topics(broker.open_bootstrap, PREFIX, 2)
         yield Guarded(
-            broker.bootstrap,
+            broker.open_bootstrap,
             {
-                "KAFKA_BOOTSTRAP": f"127.0.0.1:{guarded_port}",
+                "KAFKA_BOOTSTRAP": broker.guarded_bootstrap,
                 "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
                 "KAFKA_SASL_MECHANISM": "PLAIN",
                 "KAFKA_SASL_USERNAME": "commands",
@@ -102,26 +81,30 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
                 "TOPIC_PREFIX": PREFIX,
             },
         )
-    finally:
-        broker.kill()
 
 
-def test_everything_comes_in_by_the_guarded_door(
-    guarded: Guarded,
-    clickhouse: ClickHouseAddress,
-    database: str,
-    ch_client: Client,
-    tmp_path: Path,
-) -> None:
-    """All work over TLS with certificate and password, each with its documented rights alone."""
-    told = guarded.settings | {
+@pytest.fixture
+def told(guarded: Guarded, clickhouse: ClickHouseAddress, database: str) -> dict[str, str]:
+    """Return the settings of a service that comes in by the guarded door."""
+    return guarded.settings | {
         "CLICKHOUSE_URL": clickhouse.url,
         "CLICKHOUSE_USER": clickhouse.user,
         "CLICKHOUSE_PASSWORD": clickhouse.password,
         "CLICKHOUSE_DATABASE": database,
         "SINK_METRICS_PORT": "0",
     }
-    environment = {f"METERSTREAM_{name}": value for name, value in told.items()}
+
+
+def environment_of(told: dict[str, str]) -> dict[str, str]:
+    """Return the settings as the variables that tell them to a command."""
+    return {f"METERSTREAM_{name}": value for name, value in told.items()}
+
+
+def test_everything_comes_in_by_the_guarded_door(
+    guarded: Guarded, told: dict[str, str], ch_client: Client, tmp_path: Path
+) -> None:
+    """All work over TLS with certificate and password, each with its documented rights alone."""
+    environment = environment_of(told)
     admin, producer = (
         environment | {"METERSTREAM_KAFKA_SASL_USERNAME": user} for user in ("admin", "producer")
     )
@@ -161,19 +144,11 @@ def test_everything_comes_in_by_the_guarded_door(
 
 @pytest.mark.parametrize("module", [METER, SINK, PUBLISHER], ids=["meter", "sink", "publisher"])
 def test_a_wrong_password_is_said_and_not_shown(
-    guarded: Guarded, clickhouse: ClickHouseAddress, database: str, tmp_path: Path, module: str
+    told: dict[str, str], tmp_path: Path, module: str
 ) -> None:
     """A service that is not let in says that the credentials are refused, and never shows them."""
-    told = guarded.settings | {
-        "KAFKA_SASL_PASSWORD": "wrong horse",
-        "CLICKHOUSE_URL": clickhouse.url,
-        "CLICKHOUSE_USER": clickhouse.user,
-        "CLICKHOUSE_PASSWORD": clickhouse.password,
-        "CLICKHOUSE_DATABASE": database,
-        "SINK_METRICS_PORT": "0",
-    }
-    environment = {f"METERSTREAM_{name}": value for name, value in told.items()}
-    assert run_command("migrate", env=environment, cwd=tmp_path).exit_code == 0
+    told["KAFKA_SASL_PASSWORD"] = "wrong horse"
+    assert run_command("migrate", env=environment_of(told), cwd=tmp_path).exit_code == 0
     with services(told["KAFKA_BOOTSTRAP"], PREFIX) as start:
         service = start(module, **told)
         eventually(lambda: "refuses the connection" in service.log, 60, "the refusal is told")
@@ -187,8 +162,7 @@ def test_a_command_that_is_not_let_in_says_why(
 ) -> None:
     """One line names the broker, what it said and the settings to check."""
     told = guarded.settings | {"KAFKA_SASL_PASSWORD": "wrong horse"}
-    environment = {f"METERSTREAM_{name}": value for name, value in told.items()}
-    ran = run_command(*command.split(), env=environment, cwd=tmp_path)
+    ran = run_command(*command.split(), env=environment_of(told), cwd=tmp_path)
     assert ran.exit_code == 3
     (line,) = [line for line in ran.stderr.splitlines() if line.startswith("meterstream: ")]
     assert f"Kafka at {told['KAFKA_BOOTSTRAP']} refuses the connection" in line

@@ -246,36 +246,45 @@ class Pipeline:
         assert landed[0].error() is None
         return offset, landed[0].timestamp()[1] * 1000
 
+    def sink(self) -> Service:
+        """Return a sink of this pipeline, not started yet."""
+        return Service(
+            load_settings(
+                kafka_bootstrap=self.bootstrap,
+                topic_prefix=self.prefix,
+                clickhouse_url=self.address.url,
+                clickhouse_user=self.address.user,
+                clickhouse_password=self.address.password,
+                clickhouse_database=self.database,
+                sink_flush_ms=50,
+                sink_history_flush_ms=50,
+                sink_idle_flush_ms=50,
+                sink_feeds="cells,history",
+            )
+        )
+
+    def publisher(self) -> Publisher:
+        """Return a publisher of this pipeline, not running yet."""
+        return Publisher(
+            PublisherSettings(kafka_bootstrap=self.bootstrap, topic_prefix=self.prefix)
+        )
+
     @contextmanager
     def services(self, *, publisher: bool = True) -> Iterator[None]:
         """Run the sink, and the publisher, within the block."""
         with ExitStack() as stack:
-            service = Service(
-                load_settings(
-                    kafka_bootstrap=self.bootstrap,
-                    topic_prefix=self.prefix,
-                    clickhouse_url=self.address.url,
-                    clickhouse_user=self.address.user,
-                    clickhouse_password=self.address.password,
-                    clickhouse_database=self.database,
-                    sink_flush_ms=50,
-                    sink_history_flush_ms=50,
-                    sink_idle_flush_ms=50,
-                    sink_feeds="cells,history",
-                )
-            )
-            service.start()
-            stack.callback(service.wait)
-            stack.callback(service.stop)
+            sink = self.sink()
+            sink.start()
+            stack.callback(sink.wait)
+            stack.callback(sink.stop)
             if publisher:
                 stack.enter_context(self._publisher())
             yield
 
     @contextmanager
     def _publisher(self) -> Iterator[None]:
-        settings = PublisherSettings(kafka_bootstrap=self.bootstrap, topic_prefix=self.prefix)
         stopped = threading.Event()
-        thread = threading.Thread(target=Publisher(settings).run, args=(stopped,))
+        thread = threading.Thread(target=self.publisher().run, args=(stopped,))
         thread.start()
         try:
             yield

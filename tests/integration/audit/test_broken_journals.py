@@ -17,9 +17,6 @@ from tests.support.waiting import eventually
 from meterstream.cli.topic_admin import TopicAdmin
 from meterstream.local.kafka import KafkaBroker
 from meterstream.schemas.journal import Link
-from meterstream.sinks.service import Service
-from meterstream.sinks.settings import load_settings
-from meterstream.streams.publisher import Publisher
 from meterstream.streams.settings import PublisherSettings
 
 pytestmark = pytest.mark.timeout(400)
@@ -37,7 +34,7 @@ def test_broken_records(
             for meter in meters:
                 meter.count(made[meter.partition][:150], parts=3, cards=[rate_card()])
             pipeline.settle()
-        for meter, compression in zip(meters, ("none", "lz4"), strict=True):
+        for meter, compression in zip(meters, ("none", "zstd"), strict=True):
             pipeline.move_to(broker.bootstrap, compression)
             meter.count(made[meter.partition][150:], parts=4)
         meters[0].keep_snapshot()  # behind what will be broken
@@ -76,90 +73,82 @@ def test_broken_records(
             assert f"generation 2 goes on at offset {offset + 3}" in outcome.out
 
 
-def test_a_journal_that_was_made_again(
-    kafka: str, prefix: str, clickhouse: ClickHouseAddress, database: str, audit: Audit
-) -> None:
+@pytest.fixture
+def single(kafka: str, prefix: str, clickhouse: ClickHouseAddress, database: str) -> Pipeline:
+    """Return an empty pipeline of one partition."""
+    return Pipeline(kafka, prefix, clickhouse, database, partitions=1)
+
+
+def test_a_journal_that_was_made_again(single: Pipeline, audit: Audit) -> None:
     """A new generation in it goes on behind what ClickHouse has counted, at its first offset."""
-    pipeline = Pipeline(kafka, prefix, clickhouse, database, partitions=1)
-    meter, made = pipeline.meter(0), records(0, 400)
-    with pipeline.services():
+    meter, made = single.meter(0), records(0, 400)
+    with single.services():
         meter.count(made[:200], parts=20, cards=[rate_card()])
-        pipeline.settle()
-    make_again(kafka, prefix)
-    for reason in failures(pipeline, publisher=False):
+        single.settle()
+    make_again(single.bootstrap, single.prefix)
+    for reason in failures(single, publisher=False):
         assert "none of the records that ClickHouse knows" in reason
 
-    commit_again(pipeline, meter.state.link)  # as if Kafka had kept the offsets of the old topic
-    assert pipeline.begin_again() == [0]
+    commit_again(single, meter.state.link)  # as if Kafka had kept the offsets of the old topic
+    assert single.begin_again() == [0]
     meter.restore()
     assert (meter.state.events_position, meter.state.link.prev) == (200, 0)
-    with pipeline.services():
+    with single.services():
         meter.count(made[200:], parts=4)
-        pipeline.settle()
+        single.settle()
     # A sink that was killed before it wrote its position finds the new generation once more.
-    pipeline.client.command(
-        f"ALTER TABLE {database}.positions DELETE WHERE generation = 2",
+    single.client.command(
+        f"ALTER TABLE {single.database}.positions DELETE WHERE generation = 2",
         settings={"mutations_sync": 2},
     )
-    with pipeline.services():
+    with single.services():
         meter.idle(meter.state.clock_us)
-        pipeline.settle()
-    with pipeline.services():  # from positions of the new generation
+        single.settle()
+    with single.services():  # from positions of the new generation
         meter.idle(meter.state.clock_us)
-        pipeline.settle()
-    outcome = audit(pipeline)
+        single.settle()
+    outcome = audit(single)
     assert outcome.code == 0, outcome.out + outcome.err
-    closed = pipeline.client.query(
-        f"SELECT generation, toYear(day_closed_until) > 2100 FROM {database}.watermarks FINAL"
-        " ORDER BY generation"
+    closed = single.client.query(
+        "SELECT generation, toYear(day_closed_until) > 2100"
+        f" FROM {single.database}.watermarks FINAL ORDER BY generation"
     )
     assert closed.result_rows == [(1, 1), (2, 0)]
 
 
 def test_a_sink_that_was_away_for_longer_than_the_journal_is_kept(
-    kafka: str, prefix: str, clickhouse: ClickHouseAddress, database: str, audit: Audit
+    single: Pipeline, audit: Audit
 ) -> None:
     """A new generation for its partition decides again, from the ledger's end, what it missed."""
-    pipeline = Pipeline(kafka, prefix, clickhouse, database, partitions=1)
-    meter, made = pipeline.meter(0), records(0, 400)
-    with pipeline.services():
+    meter, made = single.meter(0), records(0, 400)
+    with single.services():
         meter.count(made[:200], parts=4, cards=[rate_card()])
-        pipeline.settle()
+        single.settle()
     meter.count(made[200:300], parts=4)
     meter.keep_snapshot()
-    kept = TopicPartition(f"{prefix}journal", 0, meter.state.link.prev)
-    admin = AdminClient({"bootstrap.servers": kafka})
+    kept = TopicPartition(f"{single.prefix}journal", 0, meter.state.link.prev)
+    admin = AdminClient({"bootstrap.servers": single.bootstrap})
     for deleted in admin.delete_records([kept]).values():
         deleted.result(30)
-    for reason in failures(pipeline, publisher=False):
+    for reason in failures(single, publisher=False):
         assert "down for longer than the journal is kept" in reason
 
-    assert pipeline.begin_again(0) == [0], "though the meter has a snapshot behind it"
+    assert single.begin_again(0) == [0], "though the meter has a snapshot behind it"
     meter.restore()
     assert meter.state.events_position == 200
-    with pipeline.services():
+    with single.services():
         meter.count(made[200:300], published=True)
         meter.count(made[300:])
-        decided = f"SELECT sum(events_to - events_from) FROM {database}.ledger FINAL"
-        eventually(lambda: pipeline.client.command(decided) == 400, 60, "all events are decided")
-        outcome = audit(pipeline, "--json")
+        decided = f"SELECT sum(events_to - events_from) FROM {single.database}.ledger FINAL"
+        eventually(lambda: single.client.command(decided) == 400, 60, "all events are decided")
+        outcome = audit(single, "--json")
     assert outcome.code == 0, outcome.out + outcome.err
     assert outcome.json["total"]["offered"] == 200
 
 
 def failures(pipeline: Pipeline, *, publisher: bool = True) -> list[str]:
     """Let the services run until they cannot go on; return why."""
-    sink = Service(
-        load_settings(
-            kafka_bootstrap=pipeline.bootstrap,
-            topic_prefix=pipeline.prefix,
-            clickhouse_url=pipeline.address.url,
-            clickhouse_user=pipeline.address.user,
-            clickhouse_password=pipeline.address.password,
-            clickhouse_database=pipeline.database,
-            sink_feeds="cells,history",
-        )
-    )
+    sink = pipeline.sink()
     sink.start()
     try:
         found = publisher_failures(pipeline) if publisher else []
@@ -172,9 +161,7 @@ def failures(pipeline: Pipeline, *, publisher: bool = True) -> list[str]:
 
 def publisher_failures(pipeline: Pipeline) -> list[str]:
     """Let a publisher run until it has stopped all partitions; return why."""
-    service = Publisher(
-        PublisherSettings(kafka_bootstrap=pipeline.bootstrap, topic_prefix=pipeline.prefix)
-    )
+    service = pipeline.publisher()
 
     def reasons() -> list[str]:
         found: dict[str, str] = service.unready().get("stopped", {})

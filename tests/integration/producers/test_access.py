@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,11 +13,10 @@ from confluent_kafka.admin import (
     ResourcePatternType,
     ResourceType,
 )
+from tests.support.guarded import GuardedBroker, guarded_broker
 from tests.support.publishing import create_events_topic, make_settings, read_topic, run_event
 from tests.support.waiting import eventually
 
-from meterstream.local.kafka import KafkaBroker
-from meterstream.local.ports import free_ports
 from meterstream.producers import (
     AuthenticationFailed,
     DeliveryTimeout,
@@ -28,45 +26,15 @@ from meterstream.producers import (
 )
 
 TIMEOUT_S = 90
-_LOGIN = "org.apache.kafka.common.security.plain.PlainLoginModule required"
-
-
-@dataclass(frozen=True)
-class GuardedBroker:
-    """Two doors to one broker: one for the tests' own clients, one that asks for a password."""
-
-    open_bootstrap: str
-    guarded_bootstrap: str
 
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedBroker]:
     """Return a broker with users, passwords and access rules."""
-    port, controller_port, guarded_port = free_ports(3)
-    doors = f"PLAINTEXT://127.0.0.1:{port},GUARDED://127.0.0.1:{guarded_port}"
-    broker = KafkaBroker(
-        tmp_path_factory.mktemp("guarded"),
-        port,
-        controller_port=controller_port,
-        settings={
-            "listeners": f"{doors},CONTROLLER://127.0.0.1:{controller_port}",
-            "advertised.listeners": doors,
-            "listener.security.protocol.map": (
-                "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,GUARDED:SASL_PLAINTEXT"
-            ),
-            "listener.name.guarded.sasl.enabled.mechanisms": "PLAIN",
-            "listener.name.guarded.plain.sasl.jaas.config": (
-                f'{_LOGIN} user_service="right" user_stranger="known";'
-            ),
-            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-            "super.users": "User:ANONYMOUS",
-        },
-    )
-    try:
-        broker.start()
-        yield GuardedBroker(broker.bootstrap, f"127.0.0.1:{guarded_port}")
-    finally:
-        broker.kill()
+    passwords = {"service": "right", "stranger": "known"}
+    directory = tmp_path_factory.mktemp("guarded")
+    with guarded_broker(directory, "SASL_PLAINTEXT", passwords) as broker:
+        yield broker
 
 
 def _settings(
