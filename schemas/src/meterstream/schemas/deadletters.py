@@ -25,11 +25,13 @@ EVENT_TYPE: Final = "event_type"
 TEAM_ID: Final = "team_id"
 """As the refused bytes say, where they can be read."""
 MISSING: Final = "missing"
-"""Why the value is empty: `null_value` if the record has none, `retention` if it is gone,
-`too_large` if the queue would not take it; it can be read at its coordinates then."""
+"""Why the value is empty: `null_value` if the record has none, `retention` if it is gone, `damaged`
+if the broker's disk has not kept it, `too_large` if the queue would not take it; it can be read at
+its coordinates then."""
 BYTES: Final = "bytes"
 """How many bytes the value of the refused record has, where it is left out as too large."""
 
 NULL_VALUE: Final = "null_value"
 RETENTION: Final = "retention"
+DAMAGED: Final = "damaged"
 TOO_LARGE: Final = "too_large"

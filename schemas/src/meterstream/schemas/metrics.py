@@ -207,7 +207,7 @@ PUBLISHER: Final = (
         "lost_dead_letters",
         "counter",
         "events",
-        "Dead letters written without their bytes, which retention had removed",
+        "Dead letters written without their bytes: retention had removed them, or they are damaged",
         _P,
     ),
     Metric(

@@ -10,6 +10,7 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from meterstream.schemas import deadletters as headers
 from meterstream.schemas.journal import MalformedRecord, Section, unpack_sections
+from meterstream.schemas.kafka_errors import UNREADABLE
 from meterstream.schemas.times import format_rfc3339, from_us
 from meterstream.schemas.topics import LEAST_MESSAGE_BYTES
 from meterstream.schemas.verdicts import reason_name
@@ -72,7 +73,10 @@ class RawReader:
         self._consumer = consumer
 
     def fetch(self, topic: str, partition: int, offsets: Iterable[int]) -> dict[int, Message]:
-        """Return the records at `offsets`; those that the log no longer has are left out."""
+        """Return the records at `offsets`; those that the log no longer has are left out.
+
+        In the place of one that is UNREADABLE comes the client's error.
+        """
         wanted = sorted(set(offsets))
         found: dict[int, Message] = {}
         start, end = self._bounds(topic, partition, wanted)
@@ -90,6 +94,11 @@ class RawReader:
                     if error is not None:
                         if error.code() == KafkaError._AUTO_OFFSET_RESET:
                             return found | self.fetch(topic, partition, wanted)
+                        if error.name() in UNREADABLE and wanted:
+                            if position == wanted[0]:
+                                found[wanted.pop(0)] = message
+                            position = None  # reading on would give the same again
+                            break
                         continue
                     position = offset + 1
                     while wanted and wanted[0] < offset:
@@ -119,8 +128,13 @@ class RawReader:
 def letter_of(
     reject: Reject, record: JournalRecord, topic: str, partition: int, raw: Message | None
 ) -> Letter:
-    """Return the dead letter for `reject`; `raw` is None if retention took its record."""
+    """Return the dead letter for `reject`.
+
+    `raw` is None if retention took its record, and the client's error if that is damaged.
+    """
     reason = reason_name(reject.verdict)
+    is_damaged = raw is not None and raw.error() is not None
+    raw = None if is_damaged else raw
     value = raw.value() if raw is not None else b""
     texts: dict[str, Any] = {
         headers.REASON: reason,
@@ -134,7 +148,7 @@ def letter_of(
     if reject.topic == "events":
         texts[headers.TOPIC_ID] = record.header.events_topic_id
     if raw is None:
-        texts[headers.MISSING] = headers.RETENTION
+        texts[headers.MISSING] = headers.DAMAGED if is_damaged else headers.RETENTION
     else:
         texts[headers.LOG_TIME] = format_rfc3339(from_us(timestamp_us(raw)))
         if value is None:
