@@ -305,9 +305,9 @@ def test_strangers_are_void_and_told_once(made: Made, caplog: pytest.LogCaptureF
 
 
 def test_a_commit_that_hangs_is_given_up(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The feed goes on without it, and commits again once it has answered."""
+    """The feed goes on, or ends, without it, and commits again once it has answered."""
     monkeypatch.setattr(journal_reader, "COMMIT_S", 0.01)
-    reader, client, _ = made
+    reader, client, owner = made
     reader.poll(0)
     links = [Link(number, number - 1, 1, 9, TODAY_US) for number in (5, 6, 7)]
     client.answers.clear()
@@ -316,8 +316,12 @@ def test_a_commit_that_hangs_is_given_up(made: Made, monkeypatch: pytest.MonkeyP
     assert hanging is not None
     reader.commit({0: links[1]})
     assert client.commits == []
+    reader.close()
+    assert owner.gone == [], "leaving the group would hang as well"
     client.answers.set()
     hanging.join(30)
     monkeypatch.setattr(journal_reader, "COMMIT_S", 30.0)
     reader.commit({0: links[2]})
     assert [offset.offset for (offset,) in client.commits] == [5, 7]
+    reader.close()
+    assert owner.gone == [([0], True)]

@@ -166,7 +166,7 @@ class JournalReader:
             log.warning("links not committed: %s", failure.args[0].str())
 
     def _commit(self, offsets: list[TopicPartition]) -> None:
-        if self._hanging is not None and self._hanging.is_alive():
+        if self._commit_hangs():
             return
         failures: list[Exception] = []
 
@@ -186,9 +186,13 @@ class JournalReader:
         if failures:
             raise failures[0]
 
+    def _commit_hangs(self) -> bool:
+        return self._hanging is not None and self._hanging.is_alive()
+
     def close(self) -> None:
-        """Leave the group."""
-        self._consumer.close()
+        """Leave the group; while a commit hangs only by silence, for leaving would wait for it."""
+        if not self._commit_hangs():
+            self._consumer.close()
         self._raise_failure()
 
     def _take(self, message: Message) -> JournalRecord | None:
