@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from clickhouse_connect.driver.exceptions import OperationalError
+from confluent_kafka import KafkaError, KafkaException
 from tests.support.journal import TODAY_US, Writer, cell
 
 from meterstream.schemas.journal import Link, MalformedRecord
@@ -229,15 +230,20 @@ def test_partitions_that_are_lost_or_cannot_be_flushed_are_dropped(feed: Make) -
     assert [one for one in target.flushed if one] == []
 
 
-def test_a_start_is_looked_for_until_clickhouse_answers(feed: Make) -> None:
+def test_a_start_is_looked_for_until_kafka_and_clickhouse_answer(feed: Make) -> None:
     """An assignment waits; a cut journal is counted."""
     made, reader, target = feed()
     target.failures = [OperationalError("away")] * 2
     target.cut = Link(1, 0, 1, 0, 0)
-    reader.script = [lambda: _assign(made)]
+    silences = [KafkaException(KafkaError(KafkaError._TIMED_OUT))] * 2
+
+    def committed() -> Link | None:
+        if silences:
+            raise silences.pop()
+        return None
+
+    reader.script = [lambda: starts.append(made._assigned(0, committed))]
+    starts: list[Start] = []
     made.run(reader.stop)
+    assert [start.cut for start in starts] == [target.cut]
     assert made._metrics.truncations.labels("cells", 0)._value.get() == 1
-
-
-def _assign(feed: JournalFeed) -> None:
-    assert feed._assigned(0, None).cut is not None

@@ -11,7 +11,7 @@ from tests.support.journal import EVENTS_TOPIC_ID, TODAY_US, Writer, cell
 from meterstream.schemas.journal import HEADER_KEY, Link
 from meterstream.sinks import journal_reader
 from meterstream.sinks.errors import JournalBroken
-from meterstream.sinks.journal_reader import JournalReader
+from meterstream.sinks.journal_reader import Committed, JournalReader
 from meterstream.sinks.record import JournalRecord
 from meterstream.sinks.start import Start
 
@@ -108,9 +108,10 @@ class Owner:
         self.failure: Exception | None = None
         self.gone: list[tuple[list[int], bool]] = []
 
-    def assigned(self, partition: int, committed: Link | None) -> Start:
+    def assigned(self, partition: int, committed: Committed) -> Start:
         if self.failure is not None:
             raise self.failure
+        committed()
         return self.start
 
     def revoked(self, partitions: list[int], may_commit: bool) -> None:

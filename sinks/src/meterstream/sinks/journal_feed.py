@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 from meterstream.schemas.journal import Kind, Link, MalformedRecord
 
 from .errors import JournalBroken
-from .journal_reader import JournalReader
+from .journal_reader import Committed, JournalReader
 from .metrics import SinkMetrics
 from .record import JournalRecord
 from .retry import PASSING, Stopped, until_done
@@ -207,10 +207,10 @@ class JournalFeed:
             )
             self._void[partition] = void
 
-    def _assigned(self, partition: int, committed: Link | None) -> Start:
+    def _assigned(self, partition: int, committed: Committed) -> Start:
         self._void[partition] = 0
         start = until_done(
-            lambda: self._target.assigned(partition, committed),
+            lambda: self._target.assigned(partition, committed()),
             f"finding the start of {self._reader.topic}-{partition}",
             self._stop,
         )

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -23,11 +24,14 @@ from .log_reader import is_passing
 from .record import JournalRecord
 from .start import Start, advice, place_of, timestamp_us_of
 
-OnAssigned = Callable[[int, Link | None], Start]
-"""Told of each partition that this process now owns, with its committed link; returns the start."""
+Committed = Callable[[], Link | None]
+"""Asks Kafka for the link that was committed last. Raises KafkaException, JournalBroken."""
+OnAssigned = Callable[[int, Committed], Start]
+"""Told of each partition that this process now owns; returns where it begins."""
 OnRevoked = Callable[[list[int], bool], None]
 """Told of partitions that go, and whether they may still be committed."""
 
+ANSWER_S: Final = 30.0
 COMMIT_S: Final = 15.0
 """A commit should answer or fail, but can hang for good where the group's coordinator was away or
 still loads: after this long nobody waits for it any more."""
@@ -323,26 +327,28 @@ class JournalReader:
 
     def _starts(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
         starts = []
-        for committed in self._consumer.committed(partitions, timeout=30):
-            start = self._on_assigned(committed.partition, self._committed_link(committed))
+        for number in [one.partition for one in partitions]:
+            start = self._on_assigned(number, partial(self._committed_link, number))
             chain = ChainReader(start.link)
             if start.lost is not None:
                 log.error("%s (a later generation is looked for)", start.lost)
                 chain.look_ahead(start.offset, start.lost)
-            self._chains[committed.partition] = chain
-            self._starts_of[committed.partition] = start
-            self._next[committed.partition] = start.offset
-            starts.append(TopicPartition(self.topic, committed.partition, start.offset))
+            self._chains[number] = chain
+            self._starts_of[number] = start
+            self._next[number] = start.offset
+            starts.append(TopicPartition(self.topic, number, start.offset))
         return starts
 
-    def _committed_link(self, committed: TopicPartition) -> Link | None:
+    def _committed_link(self, partition: int) -> Link | None:
+        place = TopicPartition(self.topic, partition)
+        (committed,) = self._consumer.committed([place], timeout=ANSWER_S)
         if committed.offset < 0:
             return None
         try:
             return Link.from_metadata(committed.metadata or "")
         except ValueError:
             raise JournalBroken(
-                f"the committed offset {committed.offset} of {self.topic}-{committed.partition} has"
+                f"the committed offset {committed.offset} of {self.topic}-{partition} has"
                 " no link with it: something other than the sink has set it. Delete the consumer"
                 " group; the sink then goes on from the positions in ClickHouse"
             ) from None
