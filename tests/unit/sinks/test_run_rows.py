@@ -132,6 +132,26 @@ def test_an_event_that_is_not_what_was_counted_is_left_out(changed: dict[str, ob
     assert history.agent_sessions is None
 
 
+def test_beside_one_that_is_garbled_others_may_be_gone() -> None:
+    """Both are made from their charges, and only the garbled one is told as damaged."""
+    history = make_history(step(3), {0: event(time="noon"), 2: event()})
+    assert history.runs is not None
+    rows = {row["event_offset"]: row["event_missing"] for row in history.runs.to_pylist()}
+    assert rows == {0: 1, 1: 1, 2: 0}
+    assert (history.missing, history.damaged) == (2, [0])
+
+
+def test_a_record_that_charges_nothing_has_its_started_runs() -> None:
+    """They cost nothing and no card was applied."""
+    writer = Writer()
+    writer.genesis(TODAY_US)
+    record = decode(writer.step(verdicts=[Verdict.COUNTED]))
+    table = make_history(record, {0: event(type="meterstream.run.started.v1")}).runs
+    assert table is not None
+    (row,) = table.to_pylist()
+    assert (row["event_type"], row["credits_micro"], row["card"]) == ("started", 0, "")
+
+
 def test_sessions_are_told_once_by_agent_and_day() -> None:
     """Session events count too, and they are no runs."""
     beat = event(type="meterstream.session.heartbeat.v1", session_id="s", agent_id="a")
@@ -156,3 +176,14 @@ def test_a_record_without_counted_events_has_no_history() -> None:
 def test_what_is_no_event_is_none(value: bytes) -> None:
     """A log that was rewritten under the meter's feet does not stop the history."""
     assert read_event(value) is None
+
+
+@pytest.mark.parametrize(
+    ("number", "is_read"), [(2**63 - 1, True), (2**63, False), (10**30, False)]
+)
+@pytest.mark.parametrize("field", ["input_tokens", "latency_us", "response_bytes", "quantities"])
+def test_numbers_that_no_column_holds_are_no_events(field: str, number: int, is_read: bool) -> None:
+    """Nor do damaged digits: such a run is made from its charge."""
+    data = {"team_id": "t", field: {"pages": number} if field == "quantities" else number}
+    told = {"id": "e", "source": "/a", "type": "t", "time": "2026-11-22T12:00:00Z", "data": data}
+    assert (read_event(json.dumps(told).encode()) is not None) is is_read

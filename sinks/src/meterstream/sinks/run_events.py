@@ -1,10 +1,13 @@
 """Takes counted events apart for the history. The meter has validated them before."""
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
 from meterstream.schemas.run import RUN_COMPLETED, RUN_STARTED
+
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""The contract allows less; a log that was damaged may hold more than a column takes."""
 
 RUN_TYPES: Final = {RUN_STARTED: "started", RUN_COMPLETED: "completed"}
 
@@ -27,20 +30,20 @@ class EventData(msgspec.Struct, frozen=True, gc=False):
     provider: str | None = None
     caller: str | None = None
     status: str | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cached_tokens: int | None = None
-    reasoning_tokens: int | None = None
-    latency_us: int | None = None
-    time_to_first_token_us: int | None = None
-    request_bytes: int | None = None
-    response_bytes: int | None = None
+    input_tokens: Int64 | None = None
+    output_tokens: Int64 | None = None
+    cached_tokens: Int64 | None = None
+    reasoning_tokens: Int64 | None = None
+    latency_us: Int64 | None = None
+    time_to_first_token_us: Int64 | None = None
+    request_bytes: Int64 | None = None
+    response_bytes: Int64 | None = None
     error_code: str | None = None
     error_message: str | None = None
     input: str | None = None
     output: str | None = None
     tags: dict[str, str] | None = None
-    quantities: dict[str, int] | None = None
+    quantities: dict[str, Int64] | None = None
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):

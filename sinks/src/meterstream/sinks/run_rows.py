@@ -79,8 +79,6 @@ def make_history(decoded: Decoded, events: Mapping[int, Event]) -> History:
         return _history(decoded, events)
     except ValueError:
         garbled = [offset for offset in counted_offsets(decoded) if not _has_times(events, offset)]
-        if not garbled:
-            raise
         whole = {offset: event for offset, event in events.items() if offset not in garbled}
         history = _history(decoded, whole)
         return replace(history, damaged=sorted({*history.damaged, *garbled}))
