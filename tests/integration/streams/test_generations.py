@@ -158,6 +158,17 @@ def test_a_snapshot_beyond_a_journal_that_was_cut(partition: MeteredPartition) -
     assert (new.step.header.events_from, new.next_offset) == (30, 4)
 
 
+def test_of_snapshots_that_join_nothing_the_newest_counts(partition: MeteredPartition) -> None:
+    """Events between the two were counted, and are not counted again."""
+    for _ in range(2):
+        partition.snapshot()
+        partition.count(5)
+    partition.count(5)
+    partition.forget("journal", 6)
+    new = planned(partition)
+    assert (new.step.header.events_from, len(kept_ids(new.state))) == (35, 35)
+
+
 # --- from the ledger ---
 
 

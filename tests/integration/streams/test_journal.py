@@ -35,7 +35,7 @@ from meterstream.streams.journal import (
     RecordWriter,
 )
 from meterstream.streams.journal.reader import Interrupted, read_journal
-from meterstream.streams.journal.restore import restore
+from meterstream.streams.journal.restore import check_journal, restore
 from meterstream.streams.journal.snapshots import (
     delete_old,
     read_catalogue,
@@ -231,6 +231,33 @@ def test_a_journal_that_was_rewritten(partition: MeteredPartition) -> None:
     partition.snapshot()
     with pytest.raises(NotJoined, match="was rewritten"):
         partition.restored()
+
+
+def test_a_last_record_that_retention_took(partition: MeteredPartition) -> None:
+    """A snapshot after everything that the journal has lost joins it."""
+    partition.snapshot()
+    partition.forget("journal", 4)
+    assert same(partition.state_again(), partition.state)
+
+
+def test_what_stands_in_the_place_of_the_last_record(partition: MeteredPartition) -> None:
+    """Another record than the snapshot's, a broken one or none is told apart, with what to do."""
+    link = partition.state.link
+    broken: dict[str, str | bytes | None] = {HEADER_KEY: b"broken"}
+    partition.producer.produce(partition.topics.journal, b"x", partition=0)
+    partition.producer.produce(partition.topics.journal, b"x", partition=0, headers=broken)
+    assert partition.producer.flush(30) == 0
+    partition.forget("journal", 4)  # after its bounds were asked for
+    consumer = partition.broker.consumer()
+    for offset, reason in (
+        (3, "has no record at offset 3"),
+        (4, "the record at offset 4 is not the meter's"),
+        (5, "a header has 132 bytes, not 6"),
+    ):
+        partition.state.link = dataclasses.replace(link, prev=offset, next_offset=offset + 1)
+        with pytest.raises(NotJoined, match=f"{reason}.*--new-generation"):
+            check_journal(consumer, partition.topics, partition.state, 0, 6)
+    consumer.close()
 
 
 def test_a_record_that_is_none(partition: MeteredPartition) -> None:

@@ -132,6 +132,15 @@ def test_a_record_that_was_read_before_is_no_record() -> None:
     assert (chain.link, chain.void_records) == (LINK, 0)
 
 
+def test_a_stranger_that_was_read_before_is_not_counted_again() -> None:
+    """A transport that goes back delivers it twice; it is one void record."""
+    chain = Chain(LINK)
+    for offset in (10, 10, 9):
+        chain.pass_over(offset)
+    assert chain.link == Link(11, 9, 2, 100, 5_000)
+    assert (chain.void_records, chain.strangers) == (1, 1)
+
+
 @pytest.mark.parametrize(
     ("timestamp_us", "clock_us"), [(4_999, 5_000), (5_001, 5_001), (6_000, 6_000), (6_001, 5_000)]
 )

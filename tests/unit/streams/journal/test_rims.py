@@ -9,19 +9,29 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 from tests.support.craft import NOW, Partition, run
 
+from meterstream.schemas.journal import Link
 from meterstream.streams.core import EventBatch
-from meterstream.streams.journal import OutcomeUnknown, RecordTooLarge, RecordWriter, recount
+from meterstream.streams.journal import (
+    OutcomeUnknown,
+    RecordTooLarge,
+    RecordWriter,
+    reader,
+    recount,
+)
 from meterstream.streams.journal import snapshots as stored_snapshots
 from meterstream.streams.journal.reader import Interrupted
 from meterstream.streams.kafka import BrokerUnavailable
 from meterstream.streams.settings import MeterSettings
 
+END = KafkaError._PARTITION_EOF
+AWAY = KafkaError._TRANSPORT
+
 
 class Message:
-    """A record, or the end of the log."""
+    """A record, or an error in its place, such as the end of the log."""
 
-    def __init__(self, offset: int, key: bytes | None = None, *, is_end: bool = False) -> None:
-        self._offset, self._key, self._is_end = offset, key, is_end
+    def __init__(self, offset: int, key: bytes | None = None, error: int | None = None) -> None:
+        self._offset, self._key, self._error = offset, key, error
 
     def offset(self) -> int:
         return self._offset
@@ -36,7 +46,7 @@ class Message:
         return 2, NOW // 1000 + self._offset
 
     def error(self) -> KafkaError | None:
-        return KafkaError(KafkaError._PARTITION_EOF) if self._is_end else None
+        return None if self._error is None else KafkaError(self._error)
 
 
 class Log:
@@ -73,9 +83,15 @@ def keys_in(log: Log, unwanted: bool = False) -> list[bytes]:
 
 def test_a_catalogue_ends_where_the_log_does() -> None:
     """Compaction may have taken the last records, and records without a key name nothing."""
-    log = Log([Message(0, b"segment/a/0"), Message(1), Message(5, is_end=True)], 5)
+    log = Log([Message(0, b"segment/a/0"), Message(1), Message(5, error=END)], 5)
     assert keys_in(log) == [b"segment/a/0"]
     assert not log.is_assigned
+
+
+def test_a_catalogue_is_read_on_after_a_passing_error() -> None:
+    """The client finds its broker again by itself, and no record is missed."""
+    log = Log([Message(0, b"segment/a/0"), Message(0, error=AWAY), Message(1, b"segment/a/1")], 2)
+    assert keys_in(log) == [b"segment/a/0", b"segment/a/1"]
 
 
 def test_a_catalogue_that_is_no_longer_wanted() -> None:
@@ -91,6 +107,46 @@ def test_a_catalogue_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(stored_snapshots, "STALL_SECONDS", -1.0)
     with pytest.raises(BrokerUnavailable, match="snapshots-0 gave no record"):
         keys_in(Log([], 1))
+
+
+def offsets_in(log: Log, start: int, end: int) -> list[int]:
+    """Return the offsets of the records that are read from this log."""
+    consumer: Any = log
+    return [offset for offset, _ in reader.read_log(consumer, "journal", 0, start, end)]
+
+
+def test_a_log_is_read_up_to_its_end_and_no_further() -> None:
+    """Markers of transactions may be its last, errors pass, and later records do not belong."""
+    log = Log([Message(3), Message(0, error=AWAY), Message(4), Message(7, error=END)], 7)
+    assert offsets_in(log, 3, 7) == [3, 4]
+    assert not log.is_assigned
+    assert offsets_in(Log([Message(3), Message(9)], 10), 3, 5) == [3]
+
+
+def test_of_a_range_that_is_empty_nothing_is_asked() -> None:
+    """A state that stands at the journal's end needs no record."""
+    log = Log([Message(7)], 8)
+    assert offsets_in(log, 7, 7) == []
+    assert log.consume(1, 0)
+
+
+def test_a_log_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says at which offset it stopped, for the records behind it may be missing."""
+    monkeypatch.setattr(reader, "STALL_SECONDS", -1.0)
+    log = Log([Message(3)], 9)
+    with pytest.raises(BrokerUnavailable, match="journal-0 gave no record at offset 4"):
+        offsets_in(log, 3, 9)
+    assert not log.is_assigned
+
+
+def test_a_record_that_is_broken_now_is_still_the_one_it_was() -> None:
+    """Whoever stands behind it goes on; behind something that is not the meter's nobody does."""
+    link = Link(4, 3, 1, 9, NOW)
+    unreadable: Any = Message(3, error=KafkaError._BAD_COMPRESSION)
+    assert reader.is_at(unreadable, link)
+    stranger: Any = Message(3)
+    stranger.headers = list
+    assert not reader.is_at(stranger, link)
 
 
 def test_events_are_decided_again_in_batches_without_a_hole(
@@ -154,6 +210,12 @@ class BrokenProducer:
         return 0
 
 
+async def at_once(awaitable: Any, _: float) -> None:
+    """Stand for asyncio.wait_for where the time is over."""
+    awaitable.cancel()
+    raise TimeoutError
+
+
 @pytest.mark.parametrize(
     ("broken", "expected", "text"),
     [
@@ -174,14 +236,35 @@ def test_records_that_are_not_acknowledged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A writer says whether nothing was written, or that it cannot be told; it never hangs."""
-
-    async def at_once(awaitable: Any, _: float) -> None:
-        awaitable.cancel()
-        raise TimeoutError
-
     records = RecordWriter(MeterSettings(journal_timeout_seconds=1))
     monkeypatch.setattr(asyncio, "wait_for", at_once)
     records._producer = broken  # type: ignore[assignment]
     with pytest.raises(expected, match=text):
         asyncio.run(records.send("journal", 0, key=None, value=b"v"))
+    records.close()
+
+
+class LateProducer(BrokenProducer):
+    """A producer that reports on a record when nobody waits for it any more."""
+
+    def produce(self, *_: object, **given: Any) -> None:
+        self.report = given["on_delivery"]
+
+
+def test_a_report_that_comes_late_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The outcome was told as unknown, and stays so, whatever it was."""
+    records, late = RecordWriter(MeterSettings(journal_timeout_seconds=1)), LateProducer()
+    monkeypatch.setattr(asyncio, "wait_for", at_once)
+    records._producer = late  # type: ignore[assignment]
+
+    async def send() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, failed: found.append(failed))
+        with pytest.raises(OutcomeUnknown):
+            await records.send("journal", 0, key=None, value=b"v")
+        late.report(KafkaError(KafkaError._MSG_TIMED_OUT), None)
+        await asyncio.sleep(0)
+        return found
+
+    assert asyncio.run(send()) == []
     records.close()

@@ -108,8 +108,8 @@ class ChainReader:
 
     def cannot_read(self, offset: int) -> None:
         """Note, while it is looked ahead, that the record at `offset` cannot be read at all."""
-        if self._search is not None:
-            self._search.look(offset, None)
+        assert self._search is not None, "a record that cannot be read is a break"
+        self._search.look(offset, None)
 
     def skip_to(self, offset: int) -> None:
         """Note that there is no record below `offset`: the log has none there (a marker, say)."""
