@@ -187,6 +187,16 @@ def test_records_of_a_partition_that_went_are_passed_over(made: Made) -> None:
     assert reader.lag(0) == 9
 
 
+@pytest.mark.parametrize("code", [KafkaError._PARTITION_EOF, KafkaError._BAD_COMPRESSION])
+def test_errors_of_a_partition_that_went_are_passed_over(made: Made, code: int) -> None:
+    """Its next owner meets them; nothing is sought in a partition that others read."""
+    reader, client, _ = made
+    client.messages = [Message(error=KafkaError(code), partition=7), Message(Writer().genesis(0))]
+    assert reader.poll(0) is None
+    assert client.sought == []
+    assert reader.poll(0) is not None
+
+
 def test_a_hole_is_read_again_once(made: Made) -> None:
     """If the record was only missed, reading goes on; if it is gone, the reader stops."""
     reader, client, owner = made

@@ -19,6 +19,8 @@ class Server:
         self.code = code
         self.dropped = 0
         self.held: str | None = None
+        self.is_gone = False
+        """Whether who had the lock gives it back before anybody can ask who that is."""
 
     def command(self, sql: str) -> int:
         if sql.startswith("CREATE TABLE"):
@@ -37,6 +39,9 @@ class Server:
             result_rows: list[tuple[str]]
 
         answer = Answer()
+        if self.is_gone and self.held is None:
+            answer.result_rows = []
+            return answer
         other = json.dumps({"owner": "other", "token": "t", "until": self.until})
         answer.result_rows = [(self.held or other,)]
         return answer
@@ -61,6 +66,15 @@ def test_the_lock_is_waited_for() -> None:
     server: Any = Server(3, expired=False)
     with migration_lock(server, "d"):
         pass
+    assert server.dropped == 1
+
+
+def test_a_lock_that_is_given_back_in_this_moment_is_taken() -> None:
+    """Where nobody is named as its holder any more nothing is pushed aside."""
+    server: Any = Server(1, expired=True, code=241)
+    server.is_gone = True
+    with migration_lock(server, "d"):
+        assert server.held is not None
     assert server.dropped == 1
 
 

@@ -129,6 +129,8 @@ def test_a_broken_record_stops_the_reader(make: Make) -> None:
     make([damaged, Message(6)])
     found: Any = LogReader({}).at("t", 0, 5)
     assert found is damaged
+    make([Message(4), damaged, Message(6)])
+    assert [one.offset() for one in LogReader({}).between("t", 0, 4, 9)] == [4, 5]
     make([Message(0, error(KafkaError.TOPIC_AUTHORIZATION_FAILED))])
     with pytest.raises(JournalBroken, match="topic t cannot be read"):
         list(EventRanges({"bootstrap.servers": "nowhere:1"}, "t").read({0: (5, 6)}))
@@ -137,7 +139,7 @@ def test_a_broken_record_stops_the_reader(make: Make) -> None:
 def test_events_that_the_client_cannot_read_are_left_out(make: Make) -> None:
     """It gives the same error again, so that the next offset has to be sought."""
     damaged = [Message(0, error(KafkaError._BAD_COMPRESSION)) for _ in range(3)]
-    client = make([Message(5), damaged[0]], [damaged[1]], [Message(8)], [damaged[2], Message(10)])
+    client = make([Message(5), damaged[0]], [damaged[1]], [Message(8)], [damaged[2], damaged[2]])
     found = [
         one.offset() for one in EventRanges({"bootstrap.servers": "x:1"}, "t").read({0: (5, 10)})
     ]

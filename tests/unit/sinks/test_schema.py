@@ -1,7 +1,10 @@
 """The SQL of the schema, as text."""
 
+from pathlib import Path
+
 import pytest
 
+from meterstream.sinks import schema
 from meterstream.sinks.client import require_version
 from meterstream.sinks.errors import ClickHouseTooOld
 from meterstream.sinks.schema import definitions, migrations, statements
@@ -44,6 +47,19 @@ def test_on_a_cluster_every_statement_is_for_all_of_it() -> None:
             assert "ON CLUSTER `main`" in statement
             if statement.startswith("CREATE TABLE"):
                 assert "ENGINE = ReplicatedReplacingMergeTree(version)" in statement
+
+
+def test_files_beside_the_migrations_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An editor's copy of one is not applied a second time."""
+    folder = tmp_path / "migrations"
+    folder.mkdir()
+    for name in ("0002_second.sql", "0001_first.sql", "0001_first.sql~", "notes.md"):
+        (folder / name).write_text("SELECT 1")
+    monkeypatch.setattr(schema, "files", lambda _: tmp_path)
+    found = migrations.__wrapped__()
+    assert [(one.number, one.name) for one in found] == [(1, "first"), (2, "second")]
 
 
 def test_tables_are_created_only_where_they_are_missing() -> None:

@@ -75,6 +75,8 @@ def test_kafka_clients_get_what_they_need(tmp_path: object) -> None:
         kafka_sasl_username="u",
         kafka_sasl_password="p",
         kafka_ssl_ca_file=ca,
+        kafka_ssl_key_password="k",
     ).kafka_client()
     assert config["sasl.password"] == "p"
+    assert config["ssl.key.password"] == "k"
     assert config["ssl.ca.location"] == str(ca)

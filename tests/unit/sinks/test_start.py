@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError
 from tests.support.journal import EVENTS_TOPIC_ID, TODAY_US, Writer
 
 from meterstream.schemas.journal import HEADER_KEY, Link
@@ -22,6 +23,7 @@ class Message:
     record: JournalRecord
     with_header: bool = True
     is_broken: bool = False
+    is_readable: bool = True
 
     def headers(self) -> list[tuple[str, bytes]] | None:
         packed = b"broken" if self.is_broken else self.record.header.pack()
@@ -30,8 +32,8 @@ class Message:
     def value(self) -> bytes:
         return self.record.value if self.with_header else b"stranger"
 
-    def error(self) -> None:
-        return None
+    def error(self) -> KafkaError | None:
+        return None if self.is_readable else KafkaError(KafkaError._BAD_COMPRESSION)
 
     def timestamp(self) -> tuple[int, int]:
         return 2, self.record.timestamp_us // 1000
@@ -49,13 +51,18 @@ class Journal:
     with_headers: bool = True
     broken: tuple[int, ...] = ()
     """Offsets of broken records."""
+    unreadable: tuple[int, ...] = ()
+    """Offsets of records that the client itself cannot read."""
 
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         return self.low, self.low + len(self.records)
 
     def at(self, topic: str, partition: int, offset: int) -> Message | None:
         found = [record for record in self.records if record.offset == offset]
-        return Message(found[0], self.with_headers, offset in self.broken) if found else None
+        if not found:
+            return None
+        is_readable = offset not in self.unreadable
+        return Message(found[0], self.with_headers, offset in self.broken, is_readable)
 
 
 @dataclass
@@ -166,6 +173,8 @@ def test_a_record_that_is_broken_now_is_still_there() -> None:
     assert find(journal, None, records[8].link) == Start(9, records[8].link)
     cut = find(Journal(records[:6], broken=(5,)), None, records[8].link, records)
     assert cut.cut == records[5].link
+    unreadable = Journal(records, unreadable=(8,))
+    assert find(unreadable, None, records[8].link) == Start(9, records[8].link)
 
 
 def test_a_cut_journal_begins_well_before_the_cut() -> None:
@@ -201,6 +210,9 @@ def test_too_little_journal_before_the_cut_stops() -> None:
     records = chain(9)
     with pytest.raises(JournalBroken, match="too little of it is left"):
         find(Journal(records[5:6], low=5), None, records[8].link, records)
+    short = chain(4)
+    with pytest.raises(JournalBroken, match="too little of it is left"):
+        find(Journal(short[:2], broken=(0,)), None, short[3].link, short)
 
 
 def test_a_cut_near_the_genesis_begins_there() -> None:

@@ -129,6 +129,26 @@ def test_a_refused_minute_holds_its_windows_and_no_earlier_one() -> None:
     assert watermark.closed == Closed(start // 10**6 + 900, start // 10**6)
 
 
+def test_a_refused_minute_holds_no_other_partitions_windows() -> None:
+    """Of two partitions that are flushed together, the one without it closes its day."""
+    start, states = TODAY_US - DAY_US, []
+    for partition, user in enumerate(("good", "bad")):
+        writer, state = Writer(partition=partition), PartitionState(partition)
+        for one in decoded(
+            writer.genesis(start),
+            writer.step([cell(start + 20 * MINUTE_US, user_id=user)]),
+            writer.idle(TODAY_US + GRACE_US),
+        ):
+            state.add(one)
+        states.append(state)
+    flush(states, Store(), lambda _: None, now_us=7)
+    closed = [watermark.closed for one in states for watermark in one.watermarks.values()]
+    assert closed == [
+        Closed(TODAY_US // 10**6, TODAY_US // 10**6),
+        Closed(start // 10**6 + 900, start // 10**6),
+    ]
+
+
 def test_a_minute_after_its_quarter_closed_is_refused() -> None:
     """It names the minute and the record, and stores nothing."""
     writer = Writer()
