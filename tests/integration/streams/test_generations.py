@@ -28,7 +28,7 @@ from meterstream.streams.journal import (
     NotJoined,
 )
 from meterstream.streams.journal.genesis import NewGeneration, first_generation, new_generation
-from meterstream.streams.journal.reader import read_journal, take_valid
+from meterstream.streams.journal.reader import read_log, take_valid
 from meterstream.streams.journal.recount import kept_ids
 from meterstream.streams.journal.restore import Topics, restore
 from meterstream.streams.kafka import Broker, log_bounds
@@ -93,7 +93,7 @@ def drop_snapshot(partition: MeteredPartition, journal_offset: int) -> None:
 def decided(partition: MeteredPartition) -> list[tuple[int, int, int]]:
     """Return generation and range of each valid record that decides events."""
     consumer = partition.broker.consumer()
-    messages = read_journal(consumer, partition.topics.journal, 0, 0, next_offset(partition))
+    messages = read_log(consumer, partition.topics.journal, 0, 0, next_offset(partition))
     chain = Chain()
     found = [take_valid(chain, message) for _, message in messages]
     consumer.close()

@@ -34,7 +34,7 @@ from meterstream.streams.journal import (
     RecordTooLarge,
     RecordWriter,
 )
-from meterstream.streams.journal.reader import Interrupted, read_journal
+from meterstream.streams.journal.reader import Interrupted, read_log
 from meterstream.streams.journal.restore import check_journal, restore
 from meterstream.streams.journal.snapshots import (
     delete_old,
@@ -190,7 +190,7 @@ def test_it_can_be_interrupted(partition: MeteredPartition) -> None:
         restore(partition.broker, partition.topics, POLICY, 0, None, lambda: True)
     consumer = partition.broker.consumer()
     with pytest.raises(Interrupted):
-        list(read_journal(consumer, partition.topics.journal, 0, 0, 4, lambda: True))
+        list(read_log(consumer, partition.topics.journal, 0, 0, 4, lambda: True))
     consumer.close()
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meterstream.streams.backlog import Backlog, NotConsecutive
+from meterstream.streams.backlog import Backlog, EventsDamaged, NotConsecutive
 from meterstream.streams.transport import Records
 
 
@@ -67,6 +67,18 @@ def test_offsets_out_of_range_stay_apart() -> None:
     assert taken is not None
     assert taken.end == 2
     assert backlog.is_out_of_range
+
+
+def test_what_stands_before_damaged_events_is_taken_first() -> None:
+    """Only then they are told of."""
+    backlog = Backlog(10, 1000)
+    backlog.add(records(0, 2))
+    backlog.add(Records(2, 3, (), (), (), 0, damage="it fails its CRC"))
+    taken = backlog.take()
+    assert taken is not None
+    assert taken.end == 2
+    with pytest.raises(EventsDamaged, match="offset 2 on cannot be read: it fails its CRC"):
+        backlog.take()
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3)), max_size=20), st.integers(1, 9))

@@ -3,9 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
 from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult, PartitionRecords
-from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
@@ -133,8 +131,16 @@ def test_stale_fetches() -> None:
 
 def test_damaged_bytes() -> None:
     """Bytes that fail their CRC are refused by name and offset, never counted."""
-    data = bytearray(batch(4, [b"abcdef"]))
-    data[-2] ^= 1
-    result, _ = fetched(bytes(data), 4)
-    with pytest.raises(CorruptRecordException, match=r"offset 4 fails its CRC"):
-        take(result, 100, 10_000)
+    damaged = bytearray(batch(4, [b"abcdef", b"g"]))
+    damaged[-2] ^= 1
+    data = batch(2, [b"a", b"b"]) + bytes(damaged) + batch(6, [b"behind it"])
+    result, assignment = fetched(data, 2)
+    whole = take(result, 100, 10_000)
+    assert whole is not None
+    assert (whole.start, whole.end, whole.damage) == (2, 4, "")
+    assert not result.has_more(), "the next fetch begins with the damaged batch"
+    result, _ = fetched(bytes(damaged) + batch(6, [b"behind it"]), assignment.state.position)
+    found = take(result, 100, 10_000)
+    assert found is not None
+    assert (found.start, len(found), result.has_more()) == (4, 0, False)
+    assert found.damage.startswith("the batch with the offsets 4 to 5 fails its CRC")

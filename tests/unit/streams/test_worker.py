@@ -122,6 +122,7 @@ class Meter:
     def __init__(self, count: int, *, batch: int = 10, log_start: int = 0, **settings: Any) -> None:
         self.log = [encode(run(f"e-{n}", NOW)) for n in range(count)]
         self.log_start = log_start
+        self.damaged_at: int | None = None
         self.journal = Journal()
         self.source = self
         self.entries = NoEntries()
@@ -188,8 +189,9 @@ class Meter:
             lost = Records(offset, offset + 1, (), (), (), 0, out_of_range=True)
             self.worker.offer(RecordBatch("events", 0, lost, seek))
             return
-        for start in range(offset, len(self.log), self.batch):
-            end = min(start + self.batch, len(self.log))
+        whole = len(self.log) if self.damaged_at is None else self.damaged_at
+        for start in range(offset, whole, self.batch):
+            end = min(start + self.batch, whole)
             records = Records(
                 start,
                 end,
@@ -199,6 +201,9 @@ class Meter:
                 0,
             )
             self.worker.offer(RecordBatch("events", 0, records, seek))
+        if self.damaged_at is not None:
+            broken = Records(whole, whole + 1, (), (), (), 0, damage="it fails its CRC")
+            self.worker.offer(RecordBatch("events", 0, broken, seek))
 
     def hold(self, partition: int) -> None:
         self.is_held = True
@@ -312,6 +317,17 @@ def test_an_acknowledgement_after_the_assignment() -> None:
     assert worker.parked is None
     assert meter.events == []
     assert meter.journal.decided() == {"counted": 10}
+
+
+def test_damaged_events_stop_the_partition_behind_all_that_is_whole() -> None:
+    """The partition is stopped with the place and the reason; nothing is passed over."""
+    meter = Meter(50)
+    meter.damaged_at = 25
+    worker = asyncio.run(meter.run())
+    assert worker.stopped_because is not None
+    assert "offset 25 on cannot be read: it fails its CRC" in worker.stopped_because
+    assert meter.journal.decided() == {"counted": 25}
+    assert meter.is_held
 
 
 def test_large_steps_are_halved() -> None:

@@ -14,6 +14,10 @@ class NotConsecutive(Exception):
     """Records do not follow what was read before them: something was lost on the way."""
 
 
+class EventsDamaged(Exception):
+    """The next event cannot be read, and to pass it over is not for the meter to decide."""
+
+
 class Backlog:
     """Records in the order of their offsets, without a hole between them."""
 
@@ -66,14 +70,24 @@ class Backlog:
         return bool(self._queue) and self._queue[0].out_of_range
 
     def take(self) -> EventBatch | None:
-        """Take the next records, joined up to the size of a batch; None if none wait."""
+        """Take the next records, joined up to the size of a batch; None if none wait.
+
+        EventsDamaged if the next one cannot be read.
+        """
         if not self._queue:
             return None
+        first = self._queue[0]
+        if first.damage:
+            raise EventsDamaged(
+                f"the events from offset {first.start} on cannot be read: {first.damage}. None is"
+                " passed over; docs/operations.md tells what to do (A batch of events is damaged)"
+            )
         parts = [self._queue.popleft()]
-        events, size = len(parts[0]), parts[0].value_bytes
+        events, size = len(first), first.value_bytes
         while (
             self._queue
             and not self._queue[0].out_of_range
+            and not self._queue[0].damage
             and events + len(self._queue[0]) <= self._max_events
             and size + self._queue[0].value_bytes <= self._max_bytes
         ):
@@ -82,7 +96,7 @@ class Backlog:
             parts.append(self._queue.popleft())
         self._events -= events
         self._bytes -= size
-        first, last = parts[0], parts[-1]
+        last = parts[-1]
         if first is last:
             return EventBatch(
                 first.start, first.end, first.offsets, first.log_times_us, first.values

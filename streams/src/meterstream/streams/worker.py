@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from .backlog import Backlog, NotConsecutive
+from .backlog import Backlog, EventsDamaged, NotConsecutive
 from .core import (
     EventBatch,
     PartitionState,
@@ -110,7 +110,7 @@ class PartitionWorker:
             self._seek, self._is_lost = None, True
             self._arrived.set()
             return
-        if records.out_of_range:
+        if records.out_of_range or records.damage:
             self._source.hold(self.partition)
             self._seek = None
         if not self._is_full and self._backlog.is_full:
@@ -140,7 +140,7 @@ class PartitionWorker:
                     log.warning("partition %d: %s; trying again", self.partition, reason)
                     self._drop_state()
                     await asyncio.sleep(RETRY_SECONDS)
-        except NotJoined as reason:
+        except (NotJoined, EventsDamaged) as reason:
             self.stopped_because = str(reason)
             self._metrics.stopped_partitions.labels(self._label).set(1)
             log.error("partition %d is stopped: %s", self.partition, reason)

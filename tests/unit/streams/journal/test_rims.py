@@ -12,6 +12,7 @@ from tests.support.craft import NOW, Partition, run
 from meterstream.schemas.journal import Link
 from meterstream.streams.core import EventBatch
 from meterstream.streams.journal import (
+    NotJoined,
     OutcomeUnknown,
     RecordTooLarge,
     RecordWriter,
@@ -177,6 +178,23 @@ def test_batches_that_end_with_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     consumer: Any = None
     batches = recount._batches(consumer, "events", 0, 0, 0, 2)
     assert [(batch.start, batch.end) for batch in batches] == [(0, 1), (1, 2)]
+
+
+def test_damaged_events_are_not_passed_over_where_identities_count() -> None:
+    """A resend of one of them would be counted twice."""
+    damaged = Message(5, error=KafkaError._BAD_COMPRESSION)
+    consumer: Any = Log([Message(4), damaged], 9)
+    with pytest.raises(NotJoined, match="events-0: the events at offset 5 cannot be read again"):
+        list(recount._batches(consumer, "events", 0, 4, 4, 9))
+    assert not consumer.is_assigned
+
+
+def test_a_log_is_read_on_behind_what_is_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each offset of a damaged batch comes once, as the client's error."""
+    damaged = Message(4, error=KafkaError._BAD_MSG)
+    log = Log([Message(3), damaged, damaged, Message(6)], 7)
+    monkeypatch.setattr(log, "consume", lambda *_: [])  # what comes with it is given again
+    assert offsets_in(log, 3, 7) == [3, 4, 5, 6]
 
 
 def test_a_state_without_identities() -> None:

@@ -14,7 +14,7 @@ from meterstream.streams.kafka import log_bounds
 
 from .errors import NotJoined
 from .ledger import Counted
-from .reader import JournalRecord, header_of, look_ahead, read_journal, take_next
+from .reader import JournalRecord, header_of, look_ahead, read_log, take_next
 from .restore import Topics, check_journal, whole_states, without_advice
 from .snapshots import read_catalogue
 
@@ -69,10 +69,10 @@ def furthest_state(
             continue
         first = state.link.next_offset
         return _Walk(policy, partition, state, state.link, named).over(
-            read_journal(consumer, topics.journal, partition, first, end), end
+            read_log(consumer, topics.journal, partition, first, end), end
         )
     walked = _Walk(policy, partition, None, None, named).over(
-        read_journal(consumer, topics.journal, partition, start, end), end
+        read_log(consumer, topics.journal, partition, start, end), end
     )
     if walked.state is not None:
         return walked
@@ -106,7 +106,7 @@ def reached_from(
     )
     first = max(start, link.next_offset)
     walked = _Walk(None, partition, None, link, counted.generation).over(
-        read_journal(consumer, topics.journal, partition, first, end), end
+        read_log(consumer, topics.journal, partition, first, end), end
     )
     return walked.reached or link
 

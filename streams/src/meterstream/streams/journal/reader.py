@@ -2,8 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -124,31 +123,6 @@ def look_ahead(reader: ChainReader, message: Message, reason: str) -> None:
     take_next(reader, message)
 
 
-def read_journal(
-    consumer: Consumer,
-    topic: str,
-    partition: int,
-    start: int,
-    end: int,
-    unwanted: Callable[[], bool] = lambda: False,
-) -> Iterator[tuple[int, Message]]:
-    """Yield the records of a journal as `read_log` does, for `take_valid` or `take_next`.
-
-    In the place of those that are UNREADABLE comes the client's error.
-    """
-    position, goes_on = start, True
-    while goes_on and position < end:
-        goes_on = False
-        found = read_log(consumer, topic, partition, position, end, unwanted, with_unreadable=True)
-        with closing(found):
-            for offset, message in found:
-                position = max(position, offset) + 1
-                yield position - 1, message
-                if message.error() is not None:
-                    goes_on = True  # the client would give the same again
-                    break
-
-
 def read_log(
     consumer: Consumer,
     topic: str,
@@ -156,13 +130,11 @@ def read_log(
     start: int,
     end: int,
     unwanted: Callable[[], bool] = lambda: False,
-    *,
-    with_unreadable: bool = False,
-) -> Generator[tuple[int, Message], None, None]:
+) -> Iterator[tuple[int, Message]]:
     """Yield the records of a log from offset `start` up to, not including, `end`.
 
-    `with_unreadable` tells to yield the client's errors about batches that are damaged. Raises
-    Interrupted once `unwanted` says so, BrokerUnavailable if nothing comes for a while.
+    In the place of those that are UNREADABLE comes the client's error. Raises Interrupted once
+    `unwanted` says so, BrokerUnavailable if nothing comes for a while.
     """
     if start >= end:
         return
@@ -181,8 +153,13 @@ def read_log(
                     heard = time.monotonic()
                 elif error.code() == KafkaError._PARTITION_EOF:
                     position = max(position, offset)
-                elif with_unreadable and error.name() in UNREADABLE:
-                    yield offset, message
+                elif error.name() in UNREADABLE:
+                    position = max(position, offset) + 1
+                    yield position - 1, message
+                    heard = time.monotonic()
+                    # The client would give the same again.
+                    consumer.assign([TopicPartition(topic, partition, position)])
+                    break
             if time.monotonic() - heard > STALL_SECONDS:
                 raise BrokerUnavailable(
                     f"{topic}-{partition} gave no record at offset {position} for"

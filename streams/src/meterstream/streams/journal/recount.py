@@ -17,6 +17,7 @@ from meterstream.streams.core import (
 )
 from meterstream.streams.kafka import log_bounds, read_at, timestamp_us
 
+from .errors import NotJoined
 from .reader import read_log
 
 log = logging.getLogger("meterstream.restore")
@@ -29,7 +30,8 @@ def recount(consumer: Consumer, topic: str, state: PartitionState, position: int
     """Bring `state` to `position` of the events topic, as its own meter would have.
 
     Nothing is written. Returns how many offsets the log no longer has: where there are any, events
-    that may have been among them are too late from then on.
+    that may have been among them are too late from then on. Raises NotJoined where events cannot
+    be read, for resends of them would be counted again.
     """
     before = state.events_position
     if position <= before:
@@ -74,6 +76,13 @@ def _batches(
     """Yield batches that cover [start, end), of which the log holds what is from `first` on."""
     held: list[tuple[int, Any]] = []
     for offset, message in read_log(consumer, topic, partition, max(start, first), end):
+        error = message.error()
+        if error is not None:
+            raise NotJoined(
+                f"{topic}-{partition}: the events at offset {offset} cannot be read again:"
+                f" {error.str()}. Without them their resends would be counted twice;"
+                " docs/operations.md tells what to do (A batch of events is damaged)"
+            )
         held.append((offset, message))
         if len(held) >= BATCH_EVENTS:
             yield _batch(start, offset + 1, held, first)

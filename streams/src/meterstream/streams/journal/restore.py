@@ -26,7 +26,7 @@ from meterstream.streams.core import (
 from meterstream.streams.kafka import Broker, log_bounds, read_at, timestamp_us
 
 from .errors import NotJoined
-from .reader import header_of, read_journal, take_valid
+from .reader import header_of, read_log, take_valid
 from .snapshots import Catalogue, read_catalogue, read_complete
 
 log = logging.getLogger("meterstream.restore")
@@ -96,9 +96,7 @@ def restore(
         first = chain.link.next_offset if chain.link is not None else start
         records = size = 0
         try:
-            for _, message in read_journal(
-                consumer, topics.journal, partition, first, end, unwanted
-            ):
+            for _, message in read_log(consumer, topics.journal, partition, first, end, unwanted):
                 record = take_valid(chain, message)
                 if record is None:
                     continue

@@ -33,6 +33,9 @@ class Records:
     value_bytes: int
     out_of_range: bool = False
     """The log has no offset `start`: retention passed it, or the log was cut or made again."""
+    damage: str = ""
+    """Why the record at `start` cannot be read, where the log's bytes are not as they were written:
+    nothing behind it is read before somebody has acted."""
 
     def __len__(self) -> int:
         return len(self.offsets)

@@ -13,9 +13,10 @@ MILLISECOND_US: Final = 1000
 def take(result: FetchResult, max_events: int, max_bytes: int) -> Records | None:
     """Take up to about `max_events` records or `max_bytes` of values from a fetch result.
 
-    It stops at the border of a producer's batch, so it may go over by one of those. None if the
-    result is stale (the partition was sought, paused or lost since) or holds nothing more.
-    Positions move as in `FetchResult.getall`; the result has no more once it is exhausted.
+    It stops at the border of a producer's batch, so it may go over by one of those, and before one
+    that is damaged: the next fetch begins with that, and tells of it. None if the result is stale
+    (the partition was sought, paused or lost since) or holds nothing more. Positions move as in
+    `FetchResult.getall`; the result has no more once it is exhausted.
     """
     if not result.has_more() or not result.check_assignment(result._topic_partition):
         return None
@@ -28,9 +29,14 @@ def take(result: FetchResult, max_events: int, max_bytes: int) -> Records | None
     values: list[bytes | None] = []
     size = 0
     batches = source._records
+    damage = ""
     more = batches.has_next()
     while more and len(offsets) < max_events and size < max_bytes:
-        records = _visible_records(source, batches.next_batch())
+        try:
+            records = _visible_records(source, batches.next_batch())
+        except CorruptRecordException as error:
+            damage, more = str(error.args[0] if error.args else error), False
+            break
         if records:
             offsets += [record.offset for record in records]
             times += [record.timestamp * MILLISECOND_US for record in records]
@@ -42,15 +48,17 @@ def take(result: FetchResult, max_events: int, max_bytes: int) -> Records | None
     end = source.next_fetch_offset
     if not more:
         result._partition_records = None
-    return Records(start, end, offsets, times, values, size) if end > start else None
+    if end > start:
+        return Records(start, end, offsets, times, values, size)
+    return Records(start, start + 1, (), (), (), 0, damage=damage) if damage else None
 
 
 def _visible_records(source: PartitionRecords, batch: Any) -> list[Any]:
     """Return the records of a producer's batch that a reader may see, and move past the batch."""
     if source._check_crcs and not batch.validate_crc():
         raise CorruptRecordException(
-            f"{source._tp}: the batch at offset {batch.base_offset} fails its CRC: the broker's"
-            " disk or the network damaged it"
+            f"the batch with the offsets {batch.base_offset} to {batch.next_offset - 1} fails its"
+            " CRC: the broker's disk has damaged it"
         )
     visible = not batch.is_control_batch
     if source._isolation_level == READ_COMMITTED and batch.producer_id is not None:
