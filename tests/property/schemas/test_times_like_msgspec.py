@@ -1,17 +1,21 @@
-"""The two readers of times, Python's and the hot path's, agree."""
+"""The readers of times, Python's and the hot path's, agree, and so do their writers."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import msgspec
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 from tests.support.strategies import RFC3339_LIKE
 
+from meterstream.schemas.fields import Time
 from meterstream.schemas.times import EPOCH, format_rfc3339, from_us, parse_rfc3339, to_us
 
 FIRST_US = to_us(datetime.min.replace(tzinfo=UTC))
 LAST_US = to_us(datetime.max.replace(tzinfo=UTC))
 _decoder = msgspec.json.Decoder(datetime)
+_TIMES: TypeAdapter[datetime] = TypeAdapter(Time)
+_ZONES = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 
 
 def fast_us(text: str) -> int | None:
@@ -71,3 +75,12 @@ def test_a_written_time_reads_back(moment: datetime) -> None:
     """A time that was written as text, or as microseconds, reads back as the same moment."""
     assert parse_rfc3339(format_rfc3339(moment)) == moment
     assert from_us(to_us(moment)) == moment
+
+
+@given(st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1), timezones=_ZONES))  # noqa: DTZ001
+@example(datetime(2026, 1, 1, 0, 0, 0, 100_000, UTC))
+def test_models_write_times_in_utc_with_microseconds_where_there_are_any(moment: datetime) -> None:
+    """The form of a time on the wire is the same whoever writes it."""
+    assert _TIMES.dump_json(_TIMES.validate_python(moment)) == b'"%b"' % (
+        format_rfc3339(moment).encode()
+    )

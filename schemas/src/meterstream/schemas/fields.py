@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from .sketch import MAX_VALUE
-from .times import format_rfc3339, parse_rfc3339
+from .times import parse_rfc3339
 
 MAX_TOKENS: Final = 1_000_000_000
 MAX_BYTES: Final = 1_000_000_000_000
@@ -85,9 +85,12 @@ Time = Annotated[
         _aware_time,
         json_schema_input_type=Annotated[str, Field(json_schema_extra={"format": "date-time"})],
     ),
-    PlainSerializer(format_rfc3339, return_type=str, when_used="json"),
 ]
-"""A moment, RFC 3339 with an offset on the wire, UTC inside."""
+"""A moment, RFC 3339 with an offset on the wire, UTC inside.
+
+Pydantic writes it as `format_rfc3339` does, and without Python: what a signal handler raises while
+an event is written, SystemExit say, would come out of a serializer as an error of its own.
+"""
 
 _ONE_LINE: Final = {"pattern": r"^[^\x00-\x1f\x7f-\x9f]*$"}
 """What JSON Schema says of text without control characters."""
