@@ -189,6 +189,8 @@ class Publisher:
             elif error.code() == KafkaError._AUTO_OFFSET_RESET and partition in self._slots:
                 # Retention was faster, or the journal was made again: a new slot looks for itself.
                 self._try_later(partition, SlotLost(error.str()))
+            else:
+                log.warning("partition %d: %s", partition, error.str())
         return found
 
     def _try_later(self, partition: int, reason: Exception) -> None:
