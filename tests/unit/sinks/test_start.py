@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import pytest
 from confluent_kafka import KafkaError
@@ -98,6 +99,7 @@ class ClickHouse:
                     record.header.events_to,
                     record.link.clock_us,
                     record.version,
+                    str(record.header.events_topic_id),
                 )
                 for record in self.ledger
                 if record.offset >= parameters["low"]
@@ -203,6 +205,15 @@ def test_records_without_headers_are_not_those_that_are_stored() -> None:
     start = find(Journal(records, with_headers=False), None, records[2].link, records)
     assert "none of the records" in str(start.lost)
     assert start.stored == {EVENTS_TOPIC_ID: records[2].header.events_to}
+
+
+def test_a_journal_of_another_events_topic_is_not_the_one_that_is_stored() -> None:
+    """It begins with a record like the old one's first, and yet no stored row is removed."""
+    stored = chain(4)
+    writer = Writer(events_topic_id=UUID(int=7))
+    start = find(Journal([writer.genesis(TODAY_US), writer.step()]), None, stored[3].link, stored)
+    assert "none of the records" in str(start.lost)
+    assert start.cut is None
 
 
 def test_too_little_journal_before_the_cut_stops() -> None:

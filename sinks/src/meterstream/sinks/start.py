@@ -64,6 +64,16 @@ class Start:
     for begins before that, they would be counted twice."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A journal record that the ledger has."""
+
+    link: Link
+    """After it."""
+    leader_epoch: int
+    events_topic_id: UUID
+
+
 class StartFinder:
     """Finds the start of one feed in the partitions of the journal."""
 
@@ -121,8 +131,8 @@ class StartFinder:
         `place` is where the feed stood.
         """
         stored = self._client.query(
-            "SELECT journal_offset, generation, events_to, toUnixTimestamp64Micro(clock), version"
-            " FROM ledger FINAL"
+            "SELECT journal_offset, generation, events_to, toUnixTimestamp64Micro(clock), version,"
+            " events_topic_id FROM ledger FINAL"
             " WHERE partition = {partition:UInt16} AND journal_offset >= {low:Int64}"
             " AND generation = {generation:UInt32}"
             " AND events_topic_id IN (SELECT events_topic_id FROM ledger"
@@ -131,18 +141,22 @@ class StartFinder:
             " ORDER BY journal_offset",
             parameters={"partition": partition, "generation": place.generation, "low": low},
         ).result_rows
-        links = [
-            (Link(int(at) + 1, int(at), int(generation), int(events_to), int(clock)), int(version))
-            for at, generation, events_to, clock, version in stored
+        kept = [
+            _Kept(
+                Link(int(at) + 1, int(at), int(generation), int(events_to), int(clock)),
+                leader_epoch_of(int(version)),
+                UUID(str(topic_id)),
+            )
+            for at, generation, events_to, clock, version, topic_id in stored
         ]
         # What is left of the journal is a beginning of what it was: halve until its end is found.
-        left, right = 0, len(links)
+        left, right = 0, len(kept)
         grace_us = 0
         while left < right:
             middle = (left + right) // 2
-            link, version = links[middle]
-            message = self._log.at(self._topic, partition, link.prev)
-            if message is not None and _is_at(message, link, leader_epoch_of(version)):
+            one = kept[middle]
+            message = self._log.at(self._topic, partition, one.link.prev)
+            if message is not None and _is_at(message, one.link, one):
                 left = middle + 1
                 grace_us = _grace_us_of(message)
             else:
@@ -154,10 +168,9 @@ class StartFinder:
                 f" {advice(partition)}"
             )
             return Start(low, place, lost=lost, stored=self._stored(partition, place))
-        cut = links[left - 1][0]
-        before = [
-            link for link, _ in links[:left] if link.clock_us <= cut.clock_us - REWIND_US - grace_us
-        ]
+        cut = kept[left - 1].link
+        latest_us = cut.clock_us - REWIND_US - grace_us
+        before = [one.link for one in kept[:left] if one.link.clock_us <= latest_us]
         start = before[-1] if before else None
         if start is None:
             first = self._log.at(self._topic, partition, low)
@@ -215,17 +228,21 @@ def _is_before(one: Link, other: Link) -> bool:
     return (one.generation, one.next_offset) < (other.generation, other.next_offset)
 
 
-def _is_at(message: Message, link: Link, leader_epoch: int | None = None) -> bool:
-    """Tell whether `message` is the record whose `link` this is, or was: it may be broken now."""
+def _is_at(message: Message, link: Link, kept: _Kept | None = None) -> bool:
+    """Tell whether `message` is the record whose `link` this is, or was: it may be broken now.
+
+    What the ledger has `kept` of it tells more: first records of journals are all alike.
+    """
     try:
         header = header_of(message)
     except MalformedRecord:
         return True
-    if header is None:
+    if header is None or not link.follows(header, timestamp_us_of(message)):
         return False
-    if leader_epoch is not None and leader_epoch != max(0, message.leader_epoch() or 0):
-        return False
-    return link.follows(header, timestamp_us_of(message))
+    return kept is None or (kept.events_topic_id, kept.leader_epoch) == (
+        header.events_topic_id,
+        max(0, message.leader_epoch() or 0),
+    )
 
 
 def _grace_us_of(message: Message) -> int:
