@@ -28,7 +28,7 @@ from meterstream.schemas.journal import (
 from meterstream.schemas.verdicts import Verdict
 from meterstream.sinks import journal_reader
 from meterstream.sinks.errors import JournalBroken
-from meterstream.sinks.journal_reader import JournalReader
+from meterstream.sinks.journal_reader import Committed, JournalReader
 from meterstream.sinks.start import Start
 from meterstream.streams.journal.reader import look_ahead, take_next, take_valid
 
@@ -196,7 +196,7 @@ def by_the_sink(log: Sequence[Entry]) -> list[int]:
     place: list[Link] = []
     found = []
 
-    def assigned(partition: int, committed: Link | None) -> Start:
+    def assigned(partition: int, committed: Committed) -> Start:
         return Start(place[-1].next_offset, place[-1]) if place else Start(0, None)
 
     with pytest.MonkeyPatch.context() as patch:
