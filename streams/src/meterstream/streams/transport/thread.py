@@ -35,6 +35,8 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         super().__post_init__()
         self._seeks: dict[TP, int] = defaultdict(int)
         self._turn = 0
+        self._doubted: dict[Any, int] = {}
+        """Where a partition's bytes were damaged when they were last fetched."""
 
     @property
     def _batching(self) -> Batching:
@@ -101,7 +103,8 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         fetched = fetcher._records[key]
         if isinstance(fetched, FetchResult):
             try:
-                return take(fetched, self._batching.max_events, self._batching.max_bytes)
+                records = take(fetched, self._batching.max_events, self._batching.max_bytes)
+                return records if self._is_sure(key, records) else None
             finally:
                 if not fetched.has_more():
                     del fetcher._records[key]
@@ -116,6 +119,13 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         except NoOffsetForPartitionError:
             pass  # it was not sought yet: positions come from the journal, not from the group
         return None
+
+    def _is_sure(self, key: Any, records: Records | None) -> bool:
+        """Tell whether `records` are as the log has them: damage once may be the network's."""
+        if records is None or not records.damage or self._doubted.get(key) == records.start:
+            return True
+        self._doubted[key] = records.start
+        return False
 
     async def seek_batches(self, tp: TP, offset: int) -> int | None:
         """Read `tp` on from `offset`; return the number of this seek, None if it is not ours.
