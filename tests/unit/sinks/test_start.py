@@ -151,6 +151,12 @@ def test_a_committed_place_that_retention_passed_does_not_matter() -> None:
     assert find(journal, records[1].link, records[3].link) == Start(4, records[3].link)
 
 
+def test_a_place_whose_own_record_retention_took_is_kept() -> None:
+    """Nothing behind it is missing."""
+    records = chain(5)
+    assert find(Journal(records[4:], low=4), None, records[3].link) == Start(4, records[3].link)
+
+
 def test_behind_a_gap_a_later_generation_is_looked_for() -> None:
     """From the first record that is left; the message says what was lost and what to do."""
     records = chain(5)

@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 from tests.support.craft import NOW, Partition, run
 
-from meterstream.schemas.journal import Link
+from meterstream.schemas.journal import Chain, ChainBroken, ChainReader, Link
 from meterstream.streams.core import EventBatch
 from meterstream.streams.journal import (
     NotJoined,
@@ -140,14 +140,45 @@ def test_a_log_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not log.is_assigned
 
 
+class Stranger(Message):
+    """A record that is not the meter's."""
+
+    def headers(self) -> None:
+        return None
+
+    def topic(self) -> str:
+        return "journal"
+
+    def partition(self) -> int:
+        return 0
+
+
 def test_a_record_that_is_broken_now_is_still_the_one_it_was() -> None:
     """Whoever stands behind it goes on; behind something that is not the meter's nobody does."""
     link = Link(4, 3, 1, 9, NOW)
     unreadable: Any = Message(3, error=KafkaError._BAD_COMPRESSION)
     assert reader.is_at(unreadable, link)
-    stranger: Any = Message(3)
-    stranger.headers = list
+    stranger: Any = Stranger(3)
     assert not reader.is_at(stranger, link)
+
+
+def test_strangers_are_void_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The warning names the first one's place; a reader that looks ahead tells of them, too."""
+    chain, ahead = Chain(Link(3, 2, 1, 9, NOW)), ChainReader(Link(3, 2, 1, 9, NOW))
+    ahead.look_ahead(3, "offset 3 is broken")
+    unreadable: Any = Message(3, error=KafkaError._BAD_COMPRESSION)
+    assert reader.take_next(ahead, unreadable) is None
+    for offset in (4, 5):
+        stranger: Any = Stranger(offset)
+        assert reader.take_valid(chain, stranger) is None
+        assert reader.take_next(ahead, stranger) is None
+    assert (chain.void_records, ahead.void_records) == (2, 2)
+    told = [record.getMessage() for record in caplog.records]
+    assert told == 2 * [
+        "journal-0, offset 4 is not the meter's: it is void, and so are others like it"
+    ]
+    with pytest.raises(ChainBroken, match="offset 3 is broken"):
+        ahead.at_end()
 
 
 def test_events_are_decided_again_in_batches_without_a_hole(
