@@ -11,6 +11,7 @@ from meterstream.schemas.journal import (
     Header,
     Kind,
     MalformedRecord,
+    find_header,
     packed_header,
 )
 
@@ -74,6 +75,7 @@ def test_a_reader_stays_where_the_chain_breaks() -> None:
     reader.at_end()
     reader.look_ahead(1, "broken at 1")
     assert not take(1, b"x")
+    assert reader.take(1, 0, b"broken", b"x") is None
     assert not take(2)
     with pytest.raises(ChainBroken, match="broken at 1"):
         reader.at_end()
@@ -92,3 +94,13 @@ def test_a_header_is_found_among_others() -> None:
     assert packed_header([("meterstream-chain", None)]) == b""
     assert packed_header([("trace", packed[:-1] + b"\x00"), ("other", None)]) is None
     assert packed_header(None) is None
+
+
+def test_a_record_that_lost_its_header_is_no_stranger() -> None:
+    """It may have been valid; what holds no sections of the meter's is somebody else's."""
+    record = Writer().genesis(0)
+    with pytest.raises(MalformedRecord, match="has lost its meterstream-chain header"):
+        find_header(None, record.value)
+    assert find_header(None, b"") is None
+    assert find_header(None, b"stranger") is None
+    assert find_header(record.header.pack(), record.value) == record.header
