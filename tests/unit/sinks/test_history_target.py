@@ -72,35 +72,31 @@ class Store:
         raise AssertionError("the history has no windows")
 
 
-class ClickHouse:
-    """A database that notes what is removed from it, and where the feed begins again then."""
+class Finder:
+    """Finds the start that it is given."""
 
     def __init__(self, start: Start) -> None:
         self.start = start
-        self.removed: list[tuple[str, int]] = []
 
     def find(self, partition: int, committed: Link | None) -> Start:
         return self.start
 
-    def command(self, sql: str, parameters: Mapping[str, Any]) -> None:
-        assert parameters["partition"] == 0
-        self.removed.append((sql.split()[2], parameters["cut"]))
 
-
-def target(start: Start) -> tuple[HistoryTarget, ClickHouse, Store]:
-    """Return a target that owns partition 0, with its doubles."""
-    clickhouse, store = ClickHouse(start), Store()
-    client: Any = clickhouse
+def target(start: Start) -> tuple[HistoryTarget, Store]:
+    """Return a target that owns partition 0, and its store."""
+    store = Store()
+    clickhouse: Any = None
+    finder: Any = Finder(start)
     events: Any = Events()
-    made = HistoryTarget(client, store, client, events, SinkMetrics())
+    made = HistoryTarget(clickhouse, store, finder, events, SinkMetrics())
     assert made.assigned(0, None) is start
-    return made, clickhouse, store
+    return made, store
 
 
 def test_events_are_inserted_in_chunks_of_a_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """However much waits, no more is held at once; the position comes after all of it."""
     monkeypatch.setattr(history, "MAX_CHUNK_BYTES", 1)
-    made, _, store = target(Start(0, None))
+    made, store = target(Start(0, None))
     writer = Writer()
     made.add(writer.genesis(TODAY_US))
     for number in range(3):
@@ -119,13 +115,18 @@ def test_events_are_inserted_in_chunks_of_a_bounded_size(monkeypatch: pytest.Mon
 
 def test_without_records_nothing_is_stored() -> None:
     """A flush before a rebalance finds nothing where all was flushed."""
-    made, _, store = target(Start(0, None))
+    made, store = target(Start(0, None))
     commits: list[Mapping[int, Link]] = []
     made.flush(commits.append)
     assert (store.inserts, commits) == ([], [])
 
 
-def test_rows_of_lost_records_are_removed_before_anything_is_read() -> None:
-    """Those of the history alone, and the feed's position last of all."""
-    _, clickhouse, _ = target(Start(4, None, cut=Link(6, 5, 1, 9, TODAY_US)))
-    assert clickhouse.removed == [("runs", 5), ("agent_sessions_daily", 5), ("positions", 5)]
+def test_rows_of_lost_records_are_removed_before_anything_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those of the history's own tables, in the partition that was cut."""
+    removed: list[tuple[object, ...]] = []
+    monkeypatch.setattr(history, "remove_rows_after", lambda _, *what: removed.append(what))
+    cut: Any = object()
+    target(Start(4, None, cut=cut))
+    assert removed == [("history", ("runs", "agent_sessions_daily"), 0, cut)]
