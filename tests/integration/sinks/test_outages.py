@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from uuid import UUID
 
 from clickhouse_connect.driver.client import Client
 from confluent_kafka import Consumer, TopicPartition
@@ -113,6 +114,39 @@ def test_a_journal_that_lost_records_takes_their_rows_with_it(
     eventually(lambda: ("both", 4) in rows(migrated, users), 60, "the record that came instead")
     assert second.metrics.truncations.labels("cells", 0)._value.get() == 1
     stop(second)
+
+
+def test_a_cut_after_kafka_was_set_up_anew_leaves_the_rows_of_before(
+    kafka: str, prefix: str, settings: SinkSettings, run_sink: RunSink, migrated: Client
+) -> None:
+    """Both journals begin with generation 1 at offset 0, and the old one was the longer one."""
+    users = "SELECT user_id, runs FROM usage_minutes FINAL ORDER BY user_id"
+    position = "SELECT next_offset FROM positions FINAL"
+    create_topics(kafka, prefix, "journal")
+    old = Writer(events_topic_id=UUID(int=7))
+    JournalTopic(kafka, prefix).write(
+        old.genesis(NOW_US), *(old.step([cell(MINUTE, runs=n, user_id="old")]) for n in range(1, 7))
+    )
+    first = run_sink(settings)
+    eventually(lambda: rows(migrated, position) == [(7,)], 60, "all of the old journal")
+    stop(first)
+    make_anew(kafka, prefix)
+    migrated.command("TRUNCATE TABLE positions")
+    new = Writer()
+    kept = [new.genesis(NOW_US), new.step([cell(MINUTE, runs=2, user_id="new")])]
+    lost = [new.step([cell(MINUTE, runs=3, user_id="lost")]) for _ in range(2)]
+    JournalTopic(kafka, prefix).write(*kept, *lost)
+    second = run_sink(settings)
+    eventually(lambda: rows(migrated, position) == [(4,)], 60, "all of the new journal")
+    stop(second)
+    make_anew(kafka, prefix)
+    JournalTopic(kafka, prefix).write(*kept)
+    third = run_sink(settings)
+    eventually(
+        lambda: rows(migrated, position) == [(2,)] or third.failures, 60, "what is left of it"
+    )
+    stop(third)
+    assert rows(migrated, users) == [("new", 2), ("old", 6)]
 
 
 def test_a_journal_made_anew_stops_the_feed(

@@ -12,7 +12,7 @@ from tests.support.journal import EVENTS_TOPIC_ID, TODAY_US, Writer
 from meterstream.schemas.journal import HEADER_KEY, Link
 from meterstream.sinks.errors import JournalBroken
 from meterstream.sinks.record import JournalRecord
-from meterstream.sinks.start import Start, StartFinder
+from meterstream.sinks.start import Kept, Start, StartFinder
 
 HOUR_US = 3_600_000_000
 
@@ -180,7 +180,8 @@ def test_a_record_that_is_broken_now_is_still_there() -> None:
     journal = Journal(records, broken=(8,))
     assert find(journal, None, records[8].link) == Start(9, records[8].link)
     cut = find(Journal(records[:6], broken=(5,)), None, records[8].link, records)
-    assert cut.cut == records[5].link
+    assert cut.cut is not None
+    assert cut.cut.link == records[5].link
     unreadable = Journal(records, unreadable=(8,))
     assert find(unreadable, None, records[8].link) == Start(9, records[8].link)
 
@@ -189,7 +190,8 @@ def test_a_cut_journal_begins_well_before_the_cut() -> None:
     """Cells that were open at the cut are written anew."""
     records = chain(9)
     start = find(Journal(records[:6]), None, records[8].link, records)
-    assert start.cut == records[5].link
+    assert start.cut is not None
+    assert start.cut.link == records[5].link
     assert start.link == records[3].link, "an hour and the grace before the cut"
     assert start.offset == 4
 
@@ -202,7 +204,8 @@ def test_a_record_that_another_leader_wrote_is_another_record() -> None:
         object.__setattr__(record, "leader_epoch", 1)
     object.__setattr__(other[5].header, "events_to", 99)
     start = find(Journal(other), None, records[5].link, records)
-    assert start.cut == records[3].link
+    assert start.cut is not None
+    assert start.cut.link == records[3].link
 
 
 def test_records_without_headers_are_not_those_that_are_stored() -> None:
@@ -236,4 +239,4 @@ def test_a_cut_near_the_genesis_begins_there() -> None:
     """All rows are made again."""
     records = chain(4)
     start = find(Journal(records[:2]), None, records[3].link, records)
-    assert start == Start(0, None, records[1].link)
+    assert start == Start(0, None, Kept(records[1].link, 0, EVENTS_TOPIC_ID))

@@ -48,30 +48,30 @@ def advice(partition: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
-    """Where to begin: after `link`, or at `offset` if the chain begins there."""
-
-    offset: int
-    link: Link | None
-    cut: Link | None = None
-    """Set where the journal lost records that were stored: the link after the last one left of
-    them. Rows of later records must be removed before anything is read."""
-    lost: str | None = None
-    """Set where the journal cannot be followed from `link`: why. A genesis record of a later
-    generation is looked for from `offset` on; if there is none the feed stops with this."""
-    stored: Mapping[UUID, int] = field(default_factory=dict)
-    """Up to where the events of each topic are stored, by its id: where a genesis that is looked
-    for begins before that, they would be counted twice."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
+class Kept:
     """A journal record that the ledger has."""
 
     link: Link
     """After it."""
     leader_epoch: int
     events_topic_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where to begin: after `link`, or at `offset` if the chain begins there."""
+
+    offset: int
+    link: Link | None
+    cut: Kept | None = None
+    """Set where the journal lost records that were stored: the last one left of them. Rows of
+    later records must be removed before anything is read."""
+    lost: str | None = None
+    """Set where the journal cannot be followed from `link`: why. A genesis record of a later
+    generation is looked for from `offset` on; if there is none the feed stops with this."""
+    stored: Mapping[UUID, int] = field(default_factory=dict)
+    """Up to where the events of each topic are stored, by its id: where a genesis that is looked
+    for begins before that, they would be counted twice."""
 
 
 class StartFinder:
@@ -137,12 +137,13 @@ class StartFinder:
             " AND generation = {generation:UInt32}"
             " AND events_topic_id IN (SELECT events_topic_id FROM ledger"
             " WHERE partition = {partition:UInt16} AND generation = {generation:UInt32}"
-            " ORDER BY version DESC LIMIT 1)"
+            # By the log, for another journal's versions tell nothing of this one's.
+            " ORDER BY log_time DESC LIMIT 1)"
             " ORDER BY journal_offset",
             parameters={"partition": partition, "generation": place.generation, "low": low},
         ).result_rows
         kept = [
-            _Kept(
+            Kept(
                 Link(int(at) + 1, int(at), int(generation), int(events_to), int(clock)),
                 leader_epoch_of(int(version)),
                 UUID(str(topic_id)),
@@ -168,23 +169,24 @@ class StartFinder:
                 f" {advice(partition)}"
             )
             return Start(low, place, lost=lost, stored=self._stored(partition, place))
-        cut = kept[left - 1].link
-        latest_us = cut.clock_us - REWIND_US - grace_us
+        cut = kept[left - 1]
+        latest_us = cut.link.clock_us - REWIND_US - grace_us
         before = [one.link for one in kept[:left] if one.link.clock_us <= latest_us]
         start = before[-1] if before else None
         if start is None:
             first = self._log.at(self._topic, partition, low)
             if first is None or not _begins_all(first):
                 raise JournalBroken(
-                    f"{self._topic}-{partition} was cut at offset {cut.prev}, and too little of it"
-                    f" is left to mend the minutes that were open then. {advice(partition)}"
+                    f"{self._topic}-{partition} was cut at offset {cut.link.prev}, and too"
+                    " little of it is left to mend the minutes that were open then."
+                    f" {advice(partition)}"
                 )
         log.error(
             "%s: %s-%d lost its records after offset %d, whose rows are stored; they are removed",
             self._feed,
             self._topic,
             partition,
-            cut.prev,
+            cut.link.prev,
         )
         return Start(low if start is None else start.next_offset, start, cut)
 
@@ -228,7 +230,7 @@ def _is_before(one: Link, other: Link) -> bool:
     return (one.generation, one.next_offset) < (other.generation, other.next_offset)
 
 
-def _is_at(message: Message, link: Link, kept: _Kept | None = None) -> bool:
+def _is_at(message: Message, link: Link, kept: Kept | None = None) -> bool:
     """Tell whether `message` is the record whose `link` this is, or was: it may be broken now.
 
     What the ledger has `kept` of it tells more: first records of journals are all alike.
