@@ -217,12 +217,43 @@ def test_records_without_headers_are_not_those_that_are_stored() -> None:
 
 
 def test_a_journal_of_another_events_topic_is_not_the_one_that_is_stored() -> None:
-    """It begins with a record like the old one's first, and yet no stored row is removed."""
+    """No stored row is removed, and what is told to do leaves out none of its events."""
     stored = chain(4)
     writer = Writer(events_topic_id=UUID(int=7))
-    start = find(Journal([writer.genesis(TODAY_US), writer.step()]), None, stored[3].link, stored)
-    assert "none of the records" in str(start.lost)
-    assert start.cut is None
+    journal = Journal([writer.genesis(TODAY_US), writer.step()])
+    with pytest.raises(JournalBroken, match="all of Kafka was set up anew") as stopped:
+        find(journal, None, stored[3].link, stored)
+    assert "`TRUNCATE TABLE positions`" in str(stopped.value)
+    assert "--new-generation" not in str(stopped.value)
+    assert "\n" not in str(stopped.value)
+
+
+def test_a_later_generation_of_another_events_topic_is_looked_for() -> None:
+    """It was begun for this database, after journal and events were made again."""
+    stored = chain(4)
+    writer = Writer(events_topic_id=UUID(int=7), generation=2)
+    start = find(Journal([writer.genesis(TODAY_US)]), None, stored[3].link, stored)
+    assert (start.offset, start.link) == (0, stored[3].link)
+    assert "--new-generation" in str(start.lost)
+
+
+def test_a_journal_that_was_lost_alone_needs_a_new_generation() -> None:
+    """So does one whose first record cannot say which events it counts."""
+    stored, again, writer = chain(4), Writer(), Writer()
+    start = find(Journal([again.genesis(TODAY_US + 1)]), None, stored[3].link, stored)
+    assert "it was deleted, or made anew" in str(start.lost)
+    assert "Begin a new generation" in str(start.lost)
+    records = [writer.genesis(TODAY_US), writer.idle(TODAY_US + 1), writer.idle(TODAY_US + 2)]
+    journal = Journal(records[1:2], low=1, broken=(1,))
+    assert "Begin a new generation" in str(find(journal, None, records[2].link, records[:1]).lost)
+
+
+def test_before_an_empty_journal_the_meter_is_started_first() -> None:
+    """Only what it writes tells which of both remedies is right."""
+    stored = chain(4)
+    start = find(Journal([]), None, stored[3].link, stored)
+    assert "If all of Kafka was set up anew, start the meter" in str(start.lost)
+    assert "--new-generation" in str(start.lost)
 
 
 def test_too_little_journal_before_the_cut_stops() -> None:

@@ -163,12 +163,7 @@ class StartFinder:
             else:
                 right = middle
         if left == 0:
-            lost = (
-                f"{self._topic}-{partition}: none of the records that ClickHouse knows is in the"
-                " journal any more: it was deleted, or made anew. Keep this database."
-                f" {advice(partition)}"
-            )
-            return Start(low, place, lost=lost, stored=self._stored(partition, place))
+            return self._without_known_records(partition, place, low)
         cut = kept[left - 1]
         latest_us = cut.link.clock_us - REWIND_US - grace_us
         before = [one.link for one in kept[:left] if one.link.clock_us <= latest_us]
@@ -189,6 +184,32 @@ class StartFinder:
             cut.link.prev,
         )
         return Start(low if start is None else start.next_offset, start, cut)
+
+    def _without_known_records(self, partition: int, place: Link, low: int) -> Start:
+        """Return where to look for a later generation in a journal that was deleted or made anew.
+
+        Raises JournalBroken where all of Kafka was: a later generation would leave events out.
+        """
+        name = f"{self._topic}-{partition}"
+        first = self._log.at(self._topic, partition, low)
+        stored = self._stored(partition, place)
+        if first is not None and _is_of_another_kafka(first, place, stored):
+            raise JournalBroken(
+                f"{name} counts another events topic than ClickHouse knows: all of Kafka was set up"
+                " anew. Keep this database, and begin no new generation: stop the sinks, `TRUNCATE"
+                " TABLE positions` in ClickHouse, start the sinks again"
+            )
+        remedy = advice(partition)
+        if first is None:
+            remedy = (
+                "It is empty. If all of Kafka was set up anew, start the meter, then the sink again"
+                f" and do as it says. Else: {remedy}"
+            )
+        lost = (
+            f"{name}: none of the records that ClickHouse knows is in the journal any more: it was"
+            f" deleted, or made anew. Keep this database. {remedy}"
+        )
+        return Start(low, place, lost=lost, stored=stored)
 
     def _stored(self, partition: int, place: Link) -> dict[UUID, int]:
         """Return up to where the events of each topic are stored by the generations up to `place`.
@@ -254,6 +275,22 @@ def _grace_us_of(message: Message) -> int:
     except MalformedRecord:
         header = None
     return (MAX_GRACE_SECONDS if header is None else header.grace_seconds) * SECOND_US
+
+
+def _is_of_another_kafka(first: Message, place: Link, stored: Mapping[UUID, int]) -> bool:
+    """Tell whether a journal with this `first` record began by itself, for another events topic.
+
+    A generation that was begun for it continues what is `stored`, so it is later than `place`.
+    """
+    try:
+        header = header_of(first)
+    except MalformedRecord:
+        return False
+    return (
+        header is not None
+        and header.generation <= place.generation
+        and header.events_topic_id not in stored
+    )
 
 
 def _begins_all(message: Message) -> bool:
