@@ -5,6 +5,7 @@ from uuid import UUID
 
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+from tests.support.waiting import eventually
 
 from meterstream.schemas.journal import HEADER_KEY
 from meterstream.sinks.event_ranges import EventRanges
@@ -21,6 +22,14 @@ def create_topics(bootstrap: str, prefix: str, *names: str, partitions: int = 1)
     ]
     for created in admin.create_topics(topics).values():
         created.result(30)
+
+
+def make_anew(bootstrap: str, prefix: str, name: str) -> None:
+    """Delete a topic and create it again, empty."""
+    admin, topic = AdminClient({"bootstrap.servers": bootstrap}), prefix + name
+    admin.delete_topics([topic])[topic].result(30)
+    eventually(lambda: topic not in admin.list_topics(timeout=30).topics, 30, "the topic gone")
+    create_topics(bootstrap, prefix, name)
 
 
 def delete_before(bootstrap: str, topic: str, offset: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from clickhouse_connect.driver.client import Client
 from confluent_kafka import Producer
-from tests.integration.sinks.journal_topic import create_topics
+from tests.integration.sinks.journal_topic import create_topics, make_anew
 from tests.support.waiting import eventually
 
 from meterstream.schemas import catalog
@@ -145,18 +145,42 @@ def test_each_kind_of_entry_has_its_row(
     assert service.metrics.refused_entries._value.get() == 1
 
 
-def test_a_restart_goes_on_where_clickhouse_stands(
+def test_a_catalog_that_was_made_again_is_read_from_its_beginning(
+    kafka: str, prefix: str, catalog_settings: SinkSettings, run_sink: RunSink, migrated: Client
+) -> None:
+    """Also where it has grown past the old one; its entries outweigh those, and the others stay."""
+    topic = catalog_settings.topic("catalog")
+    position = "SELECT next_offset FROM positions FINAL WHERE feed = 'catalog'"
+    publish(kafka, topic, *events())
+    first = run_sink(catalog_settings)
+    eventually(lambda: migrated.command(position) == 10, 60, "all entries")
+    first.stop()
+    first.wait()
+    make_anew(kafka, prefix, "catalog")
+    old, new = events()[1:3]
+    two = new.model_copy(update={"data": new.data.model_copy(update={"team_id": "t-2"})})
+    publish(kafka, topic, two, old, *[events()[0]] * 10)
+    second = run_sink(catalog_settings)
+    eventually(lambda: migrated.command(position) == 12 or second.failures, 60, "the new entries")
+    teams = migrated.query("SELECT team_id, name FROM teams FINAL ORDER BY team_id").result_rows
+    assert [tuple(row) for row in teams] == [("t-1", "Old"), ("t-2", "New")]
+    assert migrated.command("SELECT count() FROM rate_cards FINAL") == 1
+
+
+def test_a_restart_changes_no_row(
     kafka: str, catalog_settings: SinkSettings, run_sink: RunSink, migrated: Client
 ) -> None:
-    """A second sink reads only what is new, and a topic made anew from its beginning."""
+    """A second sink reads the same entries again, and what is new."""
     topic = catalog_settings.topic("catalog")
     publish(kafka, topic, *events())
     first = run_sink(catalog_settings)
-    eventually(lambda: migrated.command("SELECT count() FROM rate_cards") == 1, 60, "all entries")
+    position = "SELECT next_offset FROM positions FINAL WHERE feed = 'catalog'"
+    eventually(lambda: migrated.command(position) == 10, 60, "all entries")
     first.stop()
     first.wait()
+    teams = "SELECT * FROM teams FINAL"
+    before = migrated.query(teams).result_rows
     publish(kafka, topic, *events()[:1])
-    second = run_sink(catalog_settings)
-    position = "SELECT max(next_offset) FROM positions FINAL WHERE feed = 'catalog'"
+    run_sink(catalog_settings)
     eventually(lambda: migrated.command(position) == 11, 60, "the new entry")
-    assert second.metrics.records.labels("catalog", 0)._value.get() == 1
+    assert migrated.query(teams).result_rows == before

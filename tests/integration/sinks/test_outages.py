@@ -6,8 +6,12 @@ from uuid import UUID
 
 from clickhouse_connect.driver.client import Client
 from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka.admin import AdminClient
-from tests.integration.sinks.journal_topic import JournalTopic, create_topics, delete_before
+from tests.integration.sinks.journal_topic import (
+    JournalTopic,
+    create_topics,
+    delete_before,
+    make_anew,
+)
 from tests.support.journal import MINUTE_US, Writer, cell
 from tests.support.stack import OwnClickHouse
 from tests.support.waiting import eventually
@@ -100,7 +104,7 @@ def test_a_journal_that_lost_records_takes_their_rows_with_it(
     users = "SELECT user_id, runs FROM usage_minutes FINAL ORDER BY user_id"
     eventually(lambda: ("lost", 11) in rows(migrated, users), 60, "all records")
     stop(first)
-    make_anew(kafka, prefix)
+    make_anew(kafka, prefix, "journal")
     JournalTopic(kafka, prefix).write(*kept)
     second = run_sink(settings)
     eventually(
@@ -130,7 +134,7 @@ def test_a_cut_after_kafka_was_set_up_anew_leaves_the_rows_of_before(
     first = run_sink(settings)
     eventually(lambda: rows(migrated, position) == [(7,)], 60, "all of the old journal")
     stop(first)
-    make_anew(kafka, prefix)
+    make_anew(kafka, prefix, "journal")
     migrated.command("TRUNCATE TABLE positions")
     new = Writer()
     kept = [new.genesis(NOW_US), new.step([cell(MINUTE, runs=2, user_id="new")])]
@@ -139,7 +143,7 @@ def test_a_cut_after_kafka_was_set_up_anew_leaves_the_rows_of_before(
     second = run_sink(settings)
     eventually(lambda: rows(migrated, position) == [(4,)], 60, "all of the new journal")
     stop(second)
-    make_anew(kafka, prefix)
+    make_anew(kafka, prefix, "journal")
     JournalTopic(kafka, prefix).write(*kept)
     third = run_sink(settings)
     eventually(
@@ -159,7 +163,7 @@ def test_a_journal_made_anew_stops_the_feed(
     first = run_sink(settings)
     eventually(lambda: rows(migrated, "SELECT count() FROM ledger") == [(2,)], 60, "all records")
     stop(first)
-    make_anew(kafka, prefix)
+    make_anew(kafka, prefix, "journal")
     JournalTopic(kafka, prefix).write(other.genesis(NOW_US + 1))
     second = run_sink(settings)
     eventually(second.unhealthy, 60, "the feed stopped")
@@ -238,16 +242,6 @@ def test_two_sinks_share_the_partitions_and_one_takes_over(
     ledger = "SELECT count() FROM ledger FINAL"  # written after the usage that it vouches for
     eventually(lambda: rows(migrated, ledger) == [(4 * 9,)], 30, "each record in the ledger once")
     stop(second)
-
-
-def make_anew(kafka: str, prefix: str) -> None:
-    """Delete the journal and create it again, empty."""
-    admin = AdminClient({"bootstrap.servers": kafka})
-    admin.delete_topics([prefix + "journal"])[prefix + "journal"].result(30)
-    eventually(
-        lambda: prefix + "journal" not in admin.list_topics(timeout=30).topics, 30, "the topic gone"
-    )
-    create_topics(kafka, prefix, "journal")
 
 
 _PLACE = (

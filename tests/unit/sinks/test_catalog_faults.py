@@ -86,7 +86,6 @@ class Store:
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog, "read_position", lambda *_: None)
     monkeypatch.setattr(retry, "FIRST_PAUSE_S", 0.001)
     monkeypatch.setattr(retry, "STOP_PATIENCE_S", 0.0)
 
@@ -97,10 +96,9 @@ def run(
     """Run a feed over `messages` to its end; return its consumer and metrics."""
     client, metrics = Client(messages), SinkMetrics()
     monkeypatch.setattr(catalog, "Consumer", lambda config: client)
-    clickhouse: Any = None
     kept: Any = store
     try:
-        CatalogFeed({}, "catalog", clickhouse, kept, metrics).run(client.stop)
+        CatalogFeed({}, "catalog", kept, metrics).run(client.stop)
     finally:
         assert client.closed
     return client, metrics

@@ -1,8 +1,8 @@
 """The catalog feed: who and what there is, from the catalog topic into the dimension tables.
 
-The topic is compacted and holds all there is, so this feed needs no chain: it goes on where
-ClickHouse says that it stands, and from the topic's beginning if it says nothing. Every row is
-idempotent.
+The topic is compacted and holds all there is, so this feed needs no chain: each start reads it from
+its beginning. An offset would not tell whether the topic was made again since, and every row is
+idempotent: of an entry's versions the one that was logged last counts, in whichever topic.
 """
 
 import logging
@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import pyarrow as pa
-from clickhouse_connect.driver.client import Client
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
 
 from meterstream.schemas import topics
 from meterstream.schemas.journal import Link
@@ -22,9 +21,9 @@ from meterstream.schemas.registry import InvalidEvent, parse_event
 
 from .catalog_rows import SCHEMAS, Row, row_of
 from .errors import JournalBroken
-from .log_reader import is_passing, log_bounds
+from .log_reader import is_passing
 from .metrics import SinkMetrics
-from .positions import CATALOG, Position, positions_table, read_position
+from .positions import CATALOG, Position, positions_table
 from .retry import Stopped, until_done
 from .start import place_of
 from .store import Store
@@ -50,12 +49,10 @@ class CatalogFeed:
         self,
         kafka: Mapping[str, Any],
         topic: str,
-        client: Client,
         store: Store,
         metrics: SinkMetrics,
     ) -> None:
         self._topic = topic
-        self._client = client
         self._store = store
         self._metrics = metrics
         self._rows: dict[str, list[Row]] = {}
@@ -79,8 +76,7 @@ class CatalogFeed:
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set; then store what is pending."""
         try:
-            self._next = self._stored = until_done(self._start, "finding the catalog's start", stop)
-            self._consumer.assign([TopicPartition(self._topic, 0, self._next)])
+            self._consumer.assign([TopicPartition(self._topic, 0, OFFSET_BEGINNING)])
             while not stop.is_set():
                 self._take(self._consumer.poll(0.1))
                 if self._is_due():
@@ -90,14 +86,6 @@ class CatalogFeed:
             log.warning("%s; it comes again at the next start", stopped)
         finally:
             self._consumer.close()
-
-    def _start(self) -> int:
-        position = read_position(self._client, CATALOG, 0)
-        if position is None:
-            return 0
-        _, end = log_bounds(self._consumer, self._topic, 0)
-        # A topic that ends before the position was made anew.
-        return position.link.next_offset if position.link.next_offset <= end else 0
 
     def _take(self, message: Message | None) -> None:
         if message is None:

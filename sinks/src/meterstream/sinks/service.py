@@ -161,7 +161,6 @@ def _catalog(settings: SinkSettings, client: Client, metrics: SinkMetrics) -> Ru
     return CatalogFeed(
         settings.kafka_client(),
         settings.topic(topics.CATALOG),
-        client,
         _store(settings, client, metrics),
         metrics,
     )
