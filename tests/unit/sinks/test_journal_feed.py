@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
+from uuid import UUID
 
 import pytest
 from clickhouse_connect.driver.exceptions import OperationalError
@@ -16,7 +17,7 @@ from meterstream.sinks.errors import JournalBroken
 from meterstream.sinks.journal_feed import FlushPolicy, JournalFeed, JournalSource
 from meterstream.sinks.metrics import SinkMetrics
 from meterstream.sinks.record import JournalRecord
-from meterstream.sinks.start import Start
+from meterstream.sinks.start import Kept, Start
 
 
 class Reader:
@@ -61,7 +62,7 @@ class Target:
         self.pending: list[JournalRecord] = []
         self.flushed: list[list[int]] = []
         self.gone: list[int] = []
-        self.cut: Link | None = None
+        self.cut: Kept | None = None
 
     def assigned(self, partition: int, committed: Link | None) -> Start:
         if self.failures:
@@ -234,7 +235,7 @@ def test_a_start_is_looked_for_until_kafka_and_clickhouse_answer(feed: Make) -> 
     """An assignment waits; a cut journal is counted."""
     made, reader, target = feed()
     target.failures = [OperationalError("away")] * 2
-    target.cut = Link(1, 0, 1, 0, 0)
+    target.cut = Kept(Link(1, 0, 1, 0, 0), 0, UUID(int=1))
     silences = [KafkaException(KafkaError(KafkaError._TIMED_OUT))] * 2
 
     def committed() -> Link | None:
