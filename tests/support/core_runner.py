@@ -296,6 +296,12 @@ def contents_of(state: PartitionState) -> dict[str, object]:
         },
         "sessions": state.sessions,
         "catalog": state.entries.catalog,
-        "control": state.entries.control,
+        "control": state.control.kept,
+        "totals": {
+            (window, state.totals.subjects.names[subject]): tuple(amounts)
+            for window, used in state.totals.items()
+            for subject, amounts in zip(used.subjects.tolist(), used.amounts.tolist(), strict=True)
+        },
+        "reached": state.reached,
         "cards": [card.label for card in state.entries.book.cards],
     }

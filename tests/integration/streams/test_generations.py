@@ -273,7 +273,7 @@ def test_control_or_catalog_that_was_made_again(partition: MeteredPartition, nam
         partition.state, None, catalog=entries(card()), control=entries(closed), now_us=at_us
     )
     partition.take(step)
-    assert len(partition.state.entries.control) == 1
+    assert len(partition.state.control.kept) == 1
     other = uuid.uuid4()
     topics = (
         dataclasses.replace(partition.topics, control_id=other)
@@ -290,7 +290,7 @@ def test_control_or_catalog_that_was_made_again(partition: MeteredPartition, nam
     assert state is not None
     positions = {"control": state.control_position, "catalog": state.catalog_position}
     assert positions == {"control": 1, "catalog": 1} | {name: 0}
-    assert len(state.entries.control) == (0 if name == "control" else 1)
+    assert len(state.control.kept) == (0 if name == "control" else 1)
     assert list(state.entries.catalog) == list(partition.state.entries.catalog)
     assert state.events_position == 30
 

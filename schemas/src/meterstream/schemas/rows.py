@@ -95,3 +95,21 @@ SESSION: Final = (
     Column("heartbeats", "int64", "Heartbeats counted"),
 )
 """A session as it stands, by (team_id, session_id)."""
+
+LIMIT_STATE: Final = (
+    Column("team_id", "text", "Team"),
+    Column("limit_id", "text", "Limit, within the team"),
+    Column("limit_version", "int64", "Version of the limit"),
+    Column("subject", "text", "team, user, agent, project or feature"),
+    Column("subject_id", "text", "Which user, agent, project or feature; empty for the team"),
+    Column("measure", "text", "credits, tokens, runs, api_calls or sessions"),
+    Column("window", "text", "day or month, in the team's zone"),
+    Column("window_start", "microseconds", "Start of the window, UTC"),
+    Column("window_end", "microseconds", "End of the window, not included, UTC"),
+    Column("amount", "int64", "The limit, in the measure's unit; credits in millionths"),
+    Column("enforcement", "text", "hard: it blocks at its amount; soft: it tells"),
+    Column("used", "int64", "What was used in the window, in the measure's unit"),
+    Column("reached_permille", "int64", "Highest level reached in it, thousandths; 0 for none"),
+    Column("blocked", "uint8", "1 where nothing more should be admitted, else 0"),
+)
+"""Where a limit stands in a window, by (team_id, limit_id, window_start)."""

@@ -33,6 +33,10 @@ def test_the_numbers_never_change() -> None:
         "CATALOG": 10,
         "CONTROL": 11,
         "GENESIS": 12,
+        "LIMIT_STATES": 13,
+        "CROSSINGS": 14,
+        "TOTALS": 15,
+        "REACHED": 16,
     }
 
 

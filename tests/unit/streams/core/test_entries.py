@@ -1,4 +1,4 @@
-"""Which catalog and control entries are taken into the chain, and which are refused and why."""
+"""Which catalog entries are taken into the chain, and which are refused and why."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,18 +6,15 @@ from typing import Any
 import pytest
 from tests.support.craft import HOUR, MINUTE, NOW, SECOND, Json, card, entries, envelope, text_of
 
-from meterstream.schemas.partitions import partition_of
 from meterstream.schemas.registry import parse_event
 from meterstream.schemas.verdicts import Verdict
 from meterstream.streams.core import entries as module
 from meterstream.streams.core.entries import (
     Entries,
-    EntryReject,
     KeptEntry,
     decode_entries,
     encode_entries,
     judge_catalog,
-    judge_control,
 )
 
 NOTICE = 5 * MINUTE
@@ -42,26 +39,6 @@ def feature(name: str = "f", *, premium: bool = False) -> Json:
     return envelope("feature.registered", f"f-{name}", NOW, data)
 
 
-def grant(team: str = "team") -> Json:
-    """Return a grant of credits."""
-    data = {"team_id": team, "grant_id": "g", "kind": "funded", "amount_micro": 5}
-    return envelope("credits.granted", "g-1", NOW, data)
-
-
-def limit(**owner: str) -> Json:
-    """Return a limit of a team or an organisation."""
-    data = {
-        "limit_id": "l",
-        "version": 1,
-        "subject": "organisation" if "organisation_id" in owner else "team",
-        "measure": "runs",
-        "window": "day",
-        "amount": 5,
-        **owner,
-    }
-    return envelope("limit.set", "l-1", NOW, data)
-
-
 def judge(
     *events: Json | bytes | None, at_us: int = NOW, known: Entries | None = None
 ) -> tuple[list[int], list[tuple[int, Verdict, str]]]:
@@ -75,7 +52,7 @@ def with_catalog(*events: Json, at_us: int = NOW) -> Entries:
     """Return entries that have taken catalog events."""
     taken, rejects = judge_catalog(Entries(), entries(*events, at_us=at_us))
     assert not rejects
-    return Entries().with_taken(taken, ())
+    return Entries().with_taken(taken)
 
 
 def test_what_the_core_needs_is_kept() -> None:
@@ -106,7 +83,6 @@ def test_what_the_core_needs_is_kept() -> None:
     )  # fmt: skip
     assert [one.label for one in kept.book.cards] == ["default@1"]
     assert list(kept.cards) == ["rate-card/default/1"]
-    assert kept.control == ()
 
 
 def test_what_only_reports_need_is_read_and_not_kept() -> None:
@@ -128,7 +104,7 @@ def test_a_later_entry_takes_the_place_of_the_one_before() -> None:
     """Of one key the last entry holds; the others stay as they were."""
     known = with_catalog(feature("a"), feature("b"))
     taken, _ = judge_catalog(known, entries(feature("a", premium=True), first=7))
-    after = known.with_taken(taken, ())
+    after = known.with_taken(taken)
     assert [(key, entry.offset) for key, entry in after.catalog.items()] == [
         ("feature/a", 7),
         ("feature/b", 1),
@@ -139,17 +115,18 @@ def test_a_later_entry_takes_the_place_of_the_one_before() -> None:
 def test_nothing_taken_is_the_very_same() -> None:
     """Without new entries nothing is copied."""
     known = with_catalog(feature())
-    assert known.with_taken((), ()) is known
+    assert known.with_taken(()) is known
     assert judge_catalog(known, ()) == ([], [])
 
 
 def test_refusals_name_their_reason() -> None:
     """Each entry that is none is refused with what the models say; its neighbours are taken."""
-    assert judge(feature("a"), b"{", feature("b"), grant(), b"") == (
+    stranger = envelope("credits.granted", "g-1", NOW, {"team_id": "team"})
+    assert judge(feature("a"), b"{", feature("b"), stranger, b"") == (
         [0, 2],
         [
             (1, Verdict.NOT_JSON, judge(b"{")[1][0][2]),
-            (3, Verdict.UNKNOWN_TYPE, judge(grant())[1][0][2]),
+            (3, Verdict.UNKNOWN_TYPE, judge(stranger)[1][0][2]),
             (4, Verdict.EMPTY, judge(b"")[1][0][2]),
         ],
     )  # fmt: skip
@@ -250,14 +227,14 @@ def test_a_card_joins_the_book_with_its_lines() -> None:
     """The book knows each card that was taken, and stays the same where none is new."""
     known = with_catalog(card(1, NOW, prices=PRICES))
     taken, _ = judge_catalog(known, entries(card(2, NOW + HOUR), feature(), first=5))
-    after = known.with_taken(taken, ())
+    after = known.with_taken(taken)
     assert [
         (one.version, one.effective_us, one.lines[0].run_micro) for one in after.book.cards
     ] == [
         (1, NOW, 5),
         (2, NOW + HOUR, 0),
     ]
-    assert after.with_taken(taken[1:], ()).book is after.book
+    assert after.with_taken(taken[1:]).book is after.book
     assert len(known.book.cards) == 1
 
 
@@ -319,53 +296,13 @@ def test_a_large_catalog_is_taken_in_linear_time() -> None:
 
     known = Entries(Counted(with_catalog(*(feature(str(i)) for i in range(10))).catalog))
     taken, _ = judge_catalog(known, entries(*(feature(str(i)) for i in range(50))))
-    known.with_taken(taken, ())
+    known.with_taken(taken)
     assert len(taken) == 50
     assert copies == 1
 
 
-def control(
-    *events: Json | bytes | None, partition: int = 0, partitions: int = 1
-) -> tuple[list[int], list[EntryReject]]:
-    """Return the offsets of the control entries that are taken, and the refusals."""
-    taken, rejects = judge_control(entries(*events, at_us=NOW + 7), partition, partitions)
-    assert all(entry.log_time_us == NOW + 7 for entry in taken)
-    return [entry.offset for entry in taken], rejects
-
-
-def test_control_entries_are_taken_in_order() -> None:
-    """Each event of control is kept with its offset and time, twice if it came twice."""
-    assert control(grant(), limit(team_id="team"), grant()) == ([0, 1, 2], [])
-    taken, _ = judge_control(entries(grant()), 0, 1)
-    kept = Entries().with_taken((), taken).with_taken((), taken)
-    assert kept.control == (taken[0], taken[0])
-    assert '"grant_id":"g"' in taken[0].event
-
-
-def test_control_entries_are_refused_with_their_reason() -> None:
-    """What is no control event is refused, a null value too, and its neighbours are taken."""
-    offsets, rejects = control(grant(), card(), None, b"[]", grant())
-    assert offsets == [0, 4]
-    assert [(r.topic, r.offset, r.verdict) for r in rejects] == [
-        ("control", 1, Verdict.UNKNOWN_TYPE),
-        ("control", 2, Verdict.NULL_VALUE),
-        ("control", 3, Verdict.NOT_AN_OBJECT),
-    ]
-
-
-def test_control_entries_belong_to_the_partition_of_their_key() -> None:
-    """A team's entry stands with its team, an organisation's limit with its organisation."""
-    for event, key in ((grant("team-1"), "team-1"), (limit(organisation_id="org-1"), "org-1")):
-        home = partition_of(key, 7)
-        assert control(event, partition=home, partitions=7) == ([0], [])
-        for elsewhere in set(range(7)) - {home}:
-            offsets, (reject,) = control(event, partition=elsewhere, partitions=7)
-            assert offsets == []
-            assert (reject.verdict, reject.offset) == (Verdict.WRONG_PARTITION, 0)
-
-
 def test_an_entry_on_which_the_meter_fails_is_quarantined(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An unexpected exception is one entry's, in either topic; the others are taken."""
+    """An unexpected exception is one entry's; the others are taken."""
 
     def fail(value: bytes | None, topic: str) -> object:
         if value is not None and b"f-bad" in value:
@@ -378,10 +315,6 @@ def test_an_entry_on_which_the_meter_fails_is_quarantined(monkeypatch: pytest.Mo
         [0, 2],
         [(1, Verdict.INTERNAL, detail)],
     )
-    assert control(grant(), feature("bad")) == (
-        [0],
-        [EntryReject("control", 1, Verdict.INTERNAL, detail)],
-    )
 
 
 def test_a_lack_of_memory_is_nobodys_fault(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -393,8 +326,6 @@ def test_a_lack_of_memory_is_nobodys_fault(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(module, "parse_event", fail)
     with pytest.raises(MemoryError):
         judge(feature())
-    with pytest.raises(MemoryError):
-        control(grant())
 
 
 def test_entries_survive_as_bytes() -> None:

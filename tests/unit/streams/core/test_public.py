@@ -10,6 +10,6 @@ def test_the_public_names_are_these() -> None:
         "PartitionState", "Policy", "Snapshot", "SnapshotDamaged", "SnapshotNeeded", "Step",
         "apply_record", "apply_step", "begin",
         "compute_step", "genesis_step", "idle_step", "load_snapshot", "read_manifest",
-        "take_snapshot",
+        "stands_of", "take_snapshot", "totals_of",
     ]  # fmt: skip
     assert all(hasattr(core, name) for name in core.__all__)

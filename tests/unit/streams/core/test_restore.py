@@ -21,6 +21,7 @@ from tests.support.craft import (
     batch_of,
     card,
     entries,
+    envelope,
     run,
     session,
     verdicts,
@@ -53,7 +54,10 @@ from meterstream.streams.core import (
     idle_step,
 )
 from meterstream.streams.core.entries import KeptEntry, judge_catalog
+from meterstream.streams.core.limits import Stand
 from meterstream.streams.core.restore import decode_changes
+from meterstream.streams.core.total_rows import totals_of
+from meterstream.streams.core.windows import windows_at
 
 POLICY = Policy(1)
 SOME_IDS = Ids.of(
@@ -132,8 +136,11 @@ def test_a_genesis_closes_minutes_by_its_writers_grace(grace_us: int) -> None:
 
 def test_a_genesis_carries_over_what_it_names() -> None:
     """Ids, sessions and entries of the generation before are known in the new one."""
+    grant = {"team_id": "t", "grant_id": "g", "kind": "funded", "amount_micro": 5}
+    entry = KeptEntry(1, 2, json.dumps(envelope("credits.granted", "g", NOW, grant)))
     old = Partition()
     old.take(session("started", application="x"))
+    day, _ = windows_at("UTC", NOW)
     taken, _ = judge_catalog(Partition().state.entries, entries(card(prices=[{"run_micro": 5}])))
     step = genesis_step(
         grace_seconds=600,
@@ -148,7 +155,9 @@ def test_a_genesis_carries_over_what_it_names() -> None:
         ids=SOME_IDS,
         sessions=tuple(old.state.sessions.values()),
         catalog=tuple(taken),
-        control=(KeptEntry(1, 2, "{}"),),
+        control=(entry,),
+        totals=totals_of(old.state.totals),
+        reached=[Stand(("team", "l"), day, 500)],
         carried={"lost": ["balances"]},
     )
     assert step.header.prev == 8
@@ -159,8 +168,11 @@ def test_a_genesis_carries_over_what_it_names() -> None:
     assert read.generation == 3
     assert read.dedup_ids == 2
     assert read.sessions == old.state.sessions
-    assert read.entries.control == (KeptEntry(1, 2, "{}"),)
+    assert list(read.control.kept.values()) == [entry]
     assert [one.label for one in read.entries.book.cards] == ["default@1"]
+    assert contents_of(read)["totals"] == contents_of(old.state)["totals"]
+    assert len(list(read.totals.items())) == 2
+    assert read.reached == {day: {("team", "l"): 500}}
 
 
 def test_a_genesis_that_is_too_large_leaves_it_to_its_snapshot() -> None:

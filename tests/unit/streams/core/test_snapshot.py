@@ -80,7 +80,7 @@ def test_the_manifest_says_what_one_needs_to_choose() -> None:
     assert manifest.journal_offset == partition.state.link.prev == 3
     assert (manifest.generation, manifest.link) == (1, partition.state.link)
     assert sorted(manifest.segments) == sorted(snapshot.segments)
-    assert len(manifest.segments) == 6
+    assert len(manifest.segments) == 8
 
 
 def test_segments_are_named_by_their_content() -> None:
@@ -91,8 +91,8 @@ def test_segments_are_named_by_their_content() -> None:
     partition.take(session("heartbeat", "s-2", session_id="third"))
     after = take_snapshot(partition.state)
     kept = set(before.segments) & set(after.segments)
-    assert len(kept) == 5
-    assert len(after.segments) == 7
+    assert len(kept) == 7
+    assert len(after.segments) == 9
     for name, data in after.segments.items():
         (kind,) = [k for k, n in json.loads(after.manifest)["segments"] if n == name]
         assert hashlib.sha256(kind.encode() + data).hexdigest() == name
@@ -121,6 +121,7 @@ def test_large_parts_are_divided(monkeypatch: pytest.MonkeyPatch) -> None:
         "sessions": 1,
         "catalog": 2,
         "control": 1,
+        "totals": 6,
     }
     state = load_snapshot(partition.policy, snapshot.manifest, snapshot.segments)
     assert contents_of(state) == contents_of(partition.state)

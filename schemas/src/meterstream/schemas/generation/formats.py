@@ -53,6 +53,7 @@ def rows_description() -> dict[str, Any]:
                 ("cell", rows.CELL),
                 ("charge", rows.CHARGE),
                 ("session", rows.SESSION),
+                ("limit_state", rows.LIMIT_STATE),
             )
         },
     }

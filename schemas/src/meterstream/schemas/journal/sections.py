@@ -46,6 +46,17 @@ class Section(IntEnum):
     """JSON: which control and catalog topics a generation reads (their ids), what it carries over
     and what is lost. With `needs_snapshot` its ids, sessions and entries stand only in its
     snapshot, which was stored before it."""
+    LIMIT_STATES = 13
+    """Arrow, LIMIT_STATE columns: where limits stand that changed, as absolute values."""
+    CROSSINGS = 14
+    """JSON: [{team_id, limit_id, limit_version, window_start_us, level_permille, used, cause}, ...]
+    the levels of limits that were reached, in the order of their events. `cause` names the event
+    (offset, source, id); it is left out where a limit was set at or below what was used."""
+    TOTALS = 15
+    """Arrow, only in a genesis: what each subject had used in the windows that it carries over."""
+    REACHED = 16
+    """JSON, only in a genesis: [[window, start_us, end_us, team_id, limit_id, level_permille], ...]
+    the highest levels that limits had reached in them."""
 
 
 def pack_sections(sections: Mapping[Section, bytes]) -> bytes:

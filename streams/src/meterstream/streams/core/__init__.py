@@ -8,6 +8,7 @@ alone, so a state can be restored from the journal, or from a snapshot and the j
 from .batch import Entry, EventBatch
 from .compute import compute_step, idle_step
 from .dedup import Ids
+from .limits import stands_of
 from .policy import Policy
 from .restore import SnapshotNeeded, apply_record, apply_step, begin, genesis_step
 from .snapshot import (
@@ -20,6 +21,7 @@ from .snapshot import (
 )
 from .state import Changes, LastEvent, NotNext, PartitionState
 from .step import Step
+from .total_rows import totals_of
 
 __all__ = [
     "Changes",
@@ -43,5 +45,7 @@ __all__ = [
     "idle_step",
     "load_snapshot",
     "read_manifest",
+    "stands_of",
     "take_snapshot",
+    "totals_of",
 ]

@@ -150,6 +150,15 @@ class OpenCells:
             slots,
         )
 
+    def added(self, values: CellValues) -> NDArray[np.int64]:
+        """Return by how much absolute values are above what is here, shape (cells, SUMS)."""
+        find = self._slot.get
+        known = values.slots or [find(key, -1) for key in values.keys]
+        at = np.array(known, np.int64)
+        sums = values.sums.copy()
+        sums[at >= 0] -= self._sums[at[at >= 0]]
+        return sums
+
     def apply(self, values: CellValues) -> None:
         """Put absolute values in the place of what was there.
 

@@ -22,25 +22,22 @@ from meterstream.schemas.verdicts import Verdict, is_rejected, ledger_class, rea
 from .batch import Entry, EventBatch
 from .clock import run_clock
 from .columns import run_columns, times_to_us
+from .control import Control, judge_control
 from .decode import (
     SESSION_EVENTS,
     TYPE_NUMBER,
     AnyEvent,
     Completed,
     Refused,
+    SessionStarted,
     content_of,
     decode_slowly,
 )
-from .entries import (
-    Entries,
-    EntryReject,
-    KeptEntry,
-    encode_entries,
-    judge_catalog,
-    judge_control,
-)
+from .entries import Entries, EntryReject, KeptEntry, encode_entries, judge_catalog
 from .identity import identity_digest, split_digests
 from .judge import Candidates, judge_identities, judge_in_order
+from .limit_rows import encode_limits
+from .limits import Decided, Reached, decide, set_limits, with_stands
 from .policy import Policy
 from .pricing import Priced, price_runs
 from .quarantine import compute_around_offenders
@@ -50,6 +47,9 @@ from .sections import are_late, encode_sessions, encode_usage, event_offsets, me
 from .sessions import Session, SessionKey, follow, is_forgotten
 from .state import Changes, LastEvent, PartitionState
 from .step import Step, build_step, encode_rejects
+from .totals import Used
+from .using import started, uses_of
+from .windows import Window
 
 _GOLDEN_RATIO = np.uint64(0x9E3779B97F4A7C15)
 """Spreads neighbouring times over all bits (Knuth, multiplicative hashing)."""
@@ -90,13 +90,14 @@ def compute_step(
     control_to = _position_after("control", state.control_position, control, control_to)
     taken_catalog, catalog_rejects = judge_catalog(state.entries, catalog)
     taken_control, control_rejects = judge_control(
-        control, state.partition, state.policy.partitions
+        state.control, control, state.partition, state.policy.partitions
     )
     # Each partition reads the whole catalog; one of them reports what is wrong with it.
     rejects = [*(catalog_rejects if state.partition == 0 else ()), *control_rejects]
     context = _Context(
         state,
-        state.entries.with_taken(taken_catalog, taken_control),
+        state.entries.with_taken(taken_catalog),
+        state.control.with_taken(taken_control),
         tuple(taken_catalog),
         tuple(taken_control),
         tuple(rejects),
@@ -126,6 +127,7 @@ def _position_after(topic: str, position: int, entries: Sequence[Entry], to: int
 class _Context:
     state: PartitionState
     entries: Entries
+    governed: Control
     catalog: tuple[KeptEntry, ...]
     control: tuple[KeptEntry, ...]
     rejects: tuple[EntryReject, ...]
@@ -182,9 +184,12 @@ def _compute(context: _Context, batch: EventBatch, quarantined: Mapping[int, str
     by_record[valid.at] = judged.verdicts
     sessions = _follow_sessions(state, valid, counted)
 
-    # 5. One verdict for each offset, gaps included.
+    # 5. Where limits stand after it.
+    decided, causes, used = _decide_limits(context, batch, valid, runs, counted, sessions)
+
+    # 6. One verdict for each offset, gaps included.
     verdicts = _by_offset(batch, by_record)
-    sections = dict(usage.sections)
+    sections = dict(usage.sections) | encode_limits(decided, causes)
     if len(verdicts):
         sections[Section.VERDICTS] = verdicts.tobytes()
     if len(judged.ids):
@@ -209,7 +214,16 @@ def _compute(context: _Context, batch: EventBatch, quarantined: Mapping[int, str
         state,
         Kind.STEP,
         sections,
-        Changes(usage.cells, judged.ids, sessions, context.catalog, context.control),
+        Changes(
+            usage.cells,
+            judged.ids,
+            sessions,
+            context.catalog,
+            context.control,
+            usage.late,
+            tuple(stand for one in decided.standings for stand in one.stands()),
+            used=used,
+        ),
         events_to=batch.end,
         control_to=context.control_to,
         catalog_to=context.catalog_to,
@@ -300,6 +314,60 @@ def _follow_sessions(
                 before = None
             changed[key] = follow(before, event, int(valid.times_us[i]))
     return tuple(changed.values())
+
+
+def _decide_limits(
+    context: _Context,
+    batch: EventBatch,
+    valid: _Valid,
+    runs: Priced,
+    counted: NDArray[np.bool_],
+    sessions: tuple[Session, ...],
+) -> tuple[Decided, dict[int, tuple[int, str, str]], Mapping[Window, Used] | None]:
+    """Return where limits stand after this step, the causes of their crossings, and what was used.
+
+    Limits that entries of this step set are in force for its events.
+    """
+    state, limits, zone_of = context.state, context.governed.limits, context.entries.zone_of
+    if not len(limits):
+        return Decided(), {}, None
+    fresh = context.governed.limits_set_by(context.control)
+    at_once = set_limits(fresh, state.totals, zone_of, state.clock_us)
+    anew = context.governed.limits_named_by(context.control)
+    reached: Reached = state.reached
+    if anew:
+        stands = [stand for one in at_once.standings for stand in one.stands()]
+        reached = with_stands(reached, stands, anew)
+    starts = _starts(state, valid, counted, sessions)
+    uses, at = uses_of(runs, measures_of(runs), runs.chosen(counted), starts)
+    if not len(at):
+        return at_once, {}, None
+    used = state.totals.by_window(uses.keys, uses.totals(), zone_of)
+    decided = decide(limits, reached, state.totals, used, uses)
+    causes = {}
+    for one in decided.crossings:
+        if one.at is not None:
+            i = int(at[one.at])
+            event = valid.events[i]
+            causes[one.at] = batch.offsets[int(valid.at[i])], event.source, event.id
+    return at_once.followed_by(decided), causes, used
+
+
+def _starts(
+    state: PartitionState,
+    valid: _Valid,
+    counted: NDArray[np.bool_],
+    sessions: tuple[Session, ...],
+) -> list[tuple[int, Session]]:
+    """Return which of the valid events started a session that had not started before."""
+    new = {session.key: session for session in started(state.sessions.get, sessions)}
+    found: list[tuple[int, Session]] = []
+    for i, event in enumerate(valid.events if new else ()):
+        if isinstance(event, SessionStarted) and counted[i]:
+            session = new.pop((event.data.team_id, event.data.session_id), None)
+            if session is not None:
+                found.append((i, session))
+    return found
 
 
 def _by_offset(batch: EventBatch, by_record: NDArray[np.uint8]) -> NDArray[np.uint8]:

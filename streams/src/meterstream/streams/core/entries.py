@@ -1,4 +1,4 @@
-"""Catalog and control entries: which are taken into the chain, and what the core keeps of them."""
+"""Catalog entries: which are taken into the chain, and what the core keeps of them."""
 
 import json
 from collections.abc import Sequence
@@ -13,19 +13,19 @@ from meterstream.schemas.catalog import (
     ProjectRegistered,
     RateCardPublished,
     RateCardPublishedData,
+    TeamRegistered,
     UserRegistered,
     catalog_key,
 )
-from meterstream.schemas.control import ControlEvent, control_key
-from meterstream.schemas.partitions import partition_of
 from meterstream.schemas.registry import InvalidEvent, parse_event
 from meterstream.schemas.times import to_us
-from meterstream.schemas.topics import CATALOG, CONTROL
+from meterstream.schemas.topics import CATALOG
 from meterstream.schemas.verdicts import Verdict
 
 from .batch import Entry
 from .policy import MINUTE_US
 from .prices import DEFAULT_CARD, Card, PriceBook
+from .windows import UTC_ZONE
 
 CARD_NOTICE_US: Final = 5 * MINUTE_US
 """A card takes effect this long after it was published or later, so that all partitions know it."""
@@ -55,22 +55,28 @@ class EntryReject:
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """What the catalog and control topics have said so far. Immutable."""
+    """What the catalog topic has said so far. Immutable."""
 
     catalog: dict[str, KeptEntry] = field(default_factory=dict)
     """By catalog key."""
-    control: tuple[KeptEntry, ...] = ()
     cards: dict[str, RateCardPublishedData] = field(default_factory=dict)
     """The rate cards of the catalog, of all names, by catalog key."""
     parents: dict[str, str] = field(default_factory=dict)
     """The organisation that an organisation is part of, where it is part of one."""
+    zones: dict[str, str] = field(default_factory=dict)
+    """The zone of each team that is registered."""
     book: PriceBook = field(default_factory=PriceBook)
 
-    def with_taken(self, catalog: Sequence[KeptEntry], control: Sequence[KeptEntry]) -> "Entries":
+    def zone_of(self, team_id: str) -> str:
+        """Return the zone in which a team's days and months begin."""
+        return self.zones.get(team_id, UTC_ZONE)
+
+    def with_taken(self, catalog: Sequence[KeptEntry]) -> "Entries":
         """Return the entries with those that a valid record took."""
-        if not catalog and not control:
+        if not catalog:
             return self
         kept, cards, parents = dict(self.catalog), dict(self.cards), dict(self.parents)
+        zones = dict(self.zones)
         for entry in catalog:
             event = cast(CatalogEvent, parse_event(entry.event.encode(), CATALOG))
             key = catalog_key(event)
@@ -79,10 +85,12 @@ class Entries:
                 cards[key] = event.data
             elif isinstance(event, OrganisationRegistered):
                 _follow_parent(parents, event)
+            elif isinstance(event, TeamRegistered):
+                zones[event.data.team_id] = event.data.zone
         book = self.book
         if len(cards) > len(self.cards):  # none is ever replaced
             book = PriceBook(Card.of(card) for card in cards.values() if card.name == DEFAULT_CARD)
-        return Entries(kept, (*self.control, *control), cards, parents, book)
+        return Entries(kept, cards, parents, zones, book)
 
 
 def _follow_parent(parents: dict[str, str], event: OrganisationRegistered) -> None:
@@ -109,7 +117,7 @@ def judge_catalog(
         except MemoryError:
             raise  # that is the machine's, and no entry is to blame
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this entry's alone
-            rejects.append(_internal("catalog", entry, error))
+            rejects.append(internal_reject("catalog", entry, error))
     return catalog.taken, rejects
 
 
@@ -181,7 +189,8 @@ class _Catalog:
             above = self._parents.get(above)
 
 
-def _internal(topic: str, entry: Entry, error: Exception) -> EntryReject:
+def internal_reject(topic: str, entry: Entry, error: Exception) -> EntryReject:
+    """Return the refusal of an entry on which the core itself failed."""
     return EntryReject(
         topic,
         entry.offset,
@@ -189,32 +198,6 @@ def _internal(topic: str, entry: Entry, error: Exception) -> EntryReject:
         f"the meter failed on this entry ({type(error).__name__}); publish it again after an"
         " upgrade",
     )
-
-
-def judge_control(
-    incoming: Sequence[Entry], partition: int, partitions: int
-) -> tuple[list[KeptEntry], list[EntryReject]]:
-    """Return which control entries are taken, and which are refused with their reasons."""
-    taken: list[KeptEntry] = []
-    rejects: list[EntryReject] = []
-    for entry in incoming:
-        try:
-            event = cast(ControlEvent, parse_event(entry.value, CONTROL))
-            if partition_of(control_key(event), partitions) != partition:
-                raise InvalidEvent(
-                    Verdict.WRONG_PARTITION, "data.team_id: belongs to another partition"
-                )
-        except InvalidEvent as error:
-            rejects.append(EntryReject("control", entry.offset, error.verdict, error.detail))
-            continue
-        except MemoryError:
-            raise  # that is the machine's, and no entry is to blame
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is this entry's alone
-            rejects.append(_internal("control", entry, error))
-            continue
-        text = event.model_dump_json(exclude_none=True)
-        taken.append(KeptEntry(entry.offset, entry.log_time_us, text))
-    return taken, rejects
 
 
 def encode_entries(entries: Sequence[KeptEntry]) -> bytes:

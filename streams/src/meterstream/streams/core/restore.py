@@ -2,6 +2,7 @@
 
 import json
 import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -13,11 +14,20 @@ from .arrow import SESSION_SCHEMA, decode_cells, decode_rows
 from .cells import NO_CELLS
 from .dedup import Ids
 from .entries import KeptEntry, decode_entries, encode_entries
+from .limit_rows import decode_stands
+from .limits import Stand, with_stands
 from .policy import Policy
 from .sections import encode_sessions
 from .sessions import Session
 from .state import Beginning, Changes, LastEvent, NotNext, PartitionState, header_closed_us
 from .step import Step
+from .total_rows import (
+    KnownTotals,
+    decode_reached,
+    decode_totals,
+    encode_reached,
+    encode_totals,
+)
 
 
 class SnapshotNeeded(ValueError):
@@ -42,6 +52,8 @@ def genesis_step(  # noqa: PLR0913 - a genesis names every position, each by its
     sessions: tuple[Session, ...] = (),
     catalog: tuple[KeptEntry, ...] = (),
     control: tuple[KeptEntry, ...] = (),
+    totals: Sequence[KnownTotals] = (),
+    reached: Sequence[Stand] = (),
     carried: dict[str, Any] | None = None,
     max_bytes: int | None = None,
 ) -> Step:
@@ -49,9 +61,10 @@ def genesis_step(  # noqa: PLR0913 - a genesis names every position, each by its
 
     `ids` are the identities that the new generation must recognise, complete for events from
     `ids_since_us` on (None: for all that the horizon allows); older events are too late in it.
-    `sessions`, `catalog` and `control` are what it carries over; `carried` says in words what it
-    carries and what is lost. Where all this takes more than `max_bytes` the record leaves it to the
-    generation's snapshot, without which it cannot be read back: that must be stored first.
+    `sessions`, `catalog`, `control`, `totals` and `reached` are what it carries over; `carried`
+    says in words what it carries and what is lost. Where all this takes more than `max_bytes` the
+    record leaves it to the generation's snapshot, without which it cannot be read back: that must
+    be stored first.
     """
     beginning = Beginning(control_topic_id, catalog_topic_id, ids_since_us)
     sections: dict[Section, bytes] = {}
@@ -63,6 +76,10 @@ def genesis_step(  # noqa: PLR0913 - a genesis names every position, each by its
         sections[Section.CATALOG] = encode_entries(catalog)
     if control:
         sections[Section.CONTROL] = encode_entries(control)
+    if totals:
+        sections[Section.TOTALS] = encode_totals(totals)
+    if reached:
+        sections[Section.REACHED] = encode_reached(with_stands({}, reached))
     if max_bytes is not None and sum(map(len, sections.values())) > max_bytes:
         beginning = replace(beginning, needs_snapshot=True)
         sections = {}
@@ -88,7 +105,13 @@ def genesis_step(  # noqa: PLR0913 - a genesis names every position, each by its
         zlib.crc32(value),
     )
     changes = Changes(
-        ids=ids, sessions=sessions, catalog=catalog, control=control, beginning=beginning
+        ids=ids,
+        sessions=sessions,
+        catalog=catalog,
+        control=control,
+        stands=tuple(reached),
+        beginning=beginning,
+        totals=totals,
     )
     return Step(header, value, changes, {}, {})
 
@@ -171,14 +194,25 @@ def decode_changes(value: bytes) -> Changes:
             else (),
             tuple(decode_entries(sections[Section.CATALOG])) if Section.CATALOG in sections else (),
             tuple(decode_entries(sections[Section.CONTROL])) if Section.CONTROL in sections else (),
+            decode_cells(sections[Section.LATE_MINUTES])
+            if Section.LATE_MINUTES in sections
+            else NO_CELLS,
+            _decode_stands(sections),
             _decode_beginning(bytes(sections[Section.GENESIS]))
             if Section.GENESIS in sections
             else None,
+            decode_totals(sections[Section.TOTALS]) if Section.TOTALS in sections else (),
         )
     except MalformedRecord:
         raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise MalformedRecord(str(error)) from error
+
+
+def _decode_stands(sections: Mapping[Section, memoryview]) -> tuple[Stand, ...]:
+    if Section.LIMIT_STATES in sections:
+        return decode_stands(sections[Section.LIMIT_STATES])
+    return tuple(decode_reached(sections.get(Section.REACHED, memoryview(b"[]"))))
 
 
 def _begin(
@@ -214,5 +248,9 @@ def _begin(
     if beginning.ids_since_us is not None:
         state.ids_since_us = max(state.ids_since_us, beginning.ids_since_us)
     state.sessions = {session.key: session for session in changes.sessions}
-    state.entries = state.entries.with_taken(changes.catalog, changes.control)
+    state.entries = state.entries.with_taken(changes.catalog)
+    state.control = state.control.with_taken(changes.control)
+    for known in changes.totals:
+        state.totals.load(*known)
+    state.reached = with_stands({}, changes.stands)
     return state

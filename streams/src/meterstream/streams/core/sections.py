@@ -29,6 +29,8 @@ class Usage:
     """What the counted runs of a batch amount to."""
 
     cells: CellValues
+    late: CellValues
+    """Of minutes that had closed."""
     sections: dict[Section, bytes]
     rows: int
 
@@ -46,14 +48,14 @@ def encode_usage(
     Raises CellFull if they do not fit into their cells.
     """
     if not counted.any():
-        return Usage(NO_CELLS, {}, 0)
+        return Usage(NO_CELLS, NO_CELLS, {}, 0)
     late = counted & are_late(state, runs, clocks_us)
     on_time = counted & ~late
     measures = measures_of(runs)
     buckets = runs.columns.latency_bucket(), runs.columns.first_token_bucket()
     row = np.full(len(counted), -1, np.int64)
     sections: dict[Section, bytes] = {}
-    cells = NO_CELLS
+    cells = late_cells = NO_CELLS
     if on_time.any():
         folded, row[on_time] = _fold(runs, on_time, measures, buckets)
         cells = state.cells.merge(folded)
@@ -64,7 +66,8 @@ def encode_usage(
         minutes, late_row = _fold(runs, late, measures, buckets)
         row[late] = late_row + len(cells)
         rows += len(minutes.keys)
-        sections[Section.LATE_MINUTES] = encode_cells(values_alone(minutes))
+        late_cells = values_alone(minutes)
+        sections[Section.LATE_MINUTES] = encode_cells(late_cells)
         for section, grain_us in (
             (Section.LATE_QUARTERS, QUARTER_US),
             (Section.LATE_DAYS, DAY_US),
@@ -73,7 +76,7 @@ def encode_usage(
             rows += len(coarse.keys)
             sections[section] = encode_cells(values_alone(coarse))
     sections[Section.CHARGES] = _encode_charges(runs, counted, offsets, row)
-    return Usage(cells, sections, rows)
+    return Usage(cells, late_cells, sections, rows)
 
 
 def are_late(state: PartitionState, runs: Priced, clocks_us: _I64) -> _Mask:

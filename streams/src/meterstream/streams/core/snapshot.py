@@ -16,10 +16,18 @@ from .arrow import SESSION_SCHEMA, decode_cells, decode_rows, encode_cells
 from .cells import CellValues
 from .dedup import Ids, Run
 from .entries import decode_entries, encode_entries
+from .limits import with_stands
 from .policy import Policy
 from .sections import encode_sessions
 from .sessions import Session
 from .state import LastEvent, PartitionState
+from .total_rows import (
+    decode_reached,
+    decode_totals,
+    encode_reached,
+    encode_totals,
+    totals_of,
+)
 
 LAYOUT: Final = 1
 SEGMENT_IDS: Final = 200_000
@@ -71,8 +79,15 @@ def take_snapshot(state: PartitionState) -> Snapshot:
     catalog = list(state.entries.catalog.values())
     for first in range(0, len(catalog), SEGMENT_ROWS):
         keep("catalog", encode_entries(catalog[first : first + SEGMENT_ROWS]))
-    for first in range(0, len(state.entries.control), SEGMENT_ROWS):
-        keep("control", encode_entries(state.entries.control[first : first + SEGMENT_ROWS]))
+    control = list(state.control.kept.values())
+    for first in range(0, len(control), SEGMENT_ROWS):
+        keep("control", encode_entries(control[first : first + SEGMENT_ROWS]))
+    for window, subjects, amounts in totals_of(state.totals):
+        for first in range(0, len(subjects), SEGMENT_ROWS):
+            part = slice(first, first + SEGMENT_ROWS)
+            keep("totals", encode_totals([(window, subjects[part], amounts[part])]))
+    if state.reached:
+        keep("reached", encode_reached(state.reached))
     manifest = {
         "layout": LAYOUT,
         "partition": state.partition,
@@ -161,9 +176,14 @@ def _load_segment(state: PartitionState, kind: str, data: bytes) -> None:
                 session = Session.from_row(row)
                 state.sessions[session.key] = session
         case "catalog":
-            state.entries = state.entries.with_taken(decode_entries(data), ())
+            state.entries = state.entries.with_taken(decode_entries(data))
         case "control":
-            state.entries = state.entries.with_taken((), decode_entries(data))
+            state.control = state.control.with_taken(decode_entries(data))
+        case "totals":
+            for known in decode_totals(data):
+                state.totals.load(*known)
+        case "reached":
+            state.reached = with_stands(state.reached, decode_reached(data))
         case _:
             raise ValueError("this kind of segment is unknown here")
 

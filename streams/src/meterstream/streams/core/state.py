@@ -1,5 +1,6 @@
 """The state of one partition: what the chain of its journal has decided so far."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -7,11 +8,17 @@ from meterstream.schemas.journal import Chain, Link
 from meterstream.schemas.journal.header import NONE, Header, Kind
 
 from .cells import NO_CELLS, CellValues, OpenCells
+from .control import Control
 from .dedup import Dedup, Ids
 from .entries import Entries, KeptEntry
+from .limits import LimitKey, Stand, with_stands
 from .policy import MINUTE_US, SECOND_US, Policy
 from .read import PartitionOf
 from .sessions import Session, SessionKey, is_forgotten
+from .total_rows import KnownTotals
+from .totals import Totals, Used
+from .using import Recorded, used_by
+from .windows import Window
 
 
 class NotNext(RuntimeError):
@@ -50,8 +57,16 @@ class Changes:
     sessions: tuple[Session, ...] = ()
     catalog: tuple[KeptEntry, ...] = ()
     control: tuple[KeptEntry, ...] = ()
+    late: CellValues = NO_CELLS
+    """What was used in minutes that had closed, by minute."""
+    stands: tuple[Stand, ...] = ()
+    """Where limits stand that changed."""
     beginning: Beginning | None = None
     """Only in a genesis, and in each."""
+    totals: Sequence[KnownTotals] = ()
+    """What a genesis carries over."""
+    used: Mapping[Window, Used] | None = None
+    """What was used by window and subject, where it is known: of the state that computed it."""
 
 
 def header_closed_us(header: Header, clock_us: int) -> int:
@@ -82,6 +97,10 @@ class PartitionState:
     partition_of_team: PartitionOf = field(init=False)
     sessions: dict[SessionKey, Session] = field(default_factory=dict)
     entries: Entries = field(default_factory=Entries)
+    control: Control = field(default_factory=Control)
+    totals: Totals = field(default_factory=Totals)
+    reached: dict[Window, dict[LimitKey, int]] = field(default_factory=dict)
+    """By window, the highest level that the version in force of a limit has reached."""
     closed_us: int = field(init=False)
     """Cells of minutes that ended here or before have left memory. Never goes back, so that a
     meter that is started with a longer grace opens none of them again. Set by who makes a state:
@@ -138,8 +157,16 @@ class PartitionState:
                 f"journal offset {journal_offset} does not continue {self.link.prev}"
                 f" of partition {self.partition}"
             )
-        # The one thing here that may fail comes first, so that a state is never half changed.
-        self.entries = self.entries.with_taken(changes.catalog, changes.control)
+        # What may fail comes first, so that a state is never half changed.
+        control = self.control.with_taken(changes.control)
+        entries = self.entries.with_taken(changes.catalog)
+        used = changes.used
+        if used is None:
+            recorded = Recorded(changes.cells, changes.late, changes.sessions)
+            used = used_by(recorded, self.cells, self.totals, self.sessions.get, entries.zone_of)
+        self.entries, self.control = entries, control
+        self.totals.add(used)
+        self._take_stands(changes)
         self.link = chain.link
         self.control_position = header.control_to
         self.catalog_position = header.catalog_to
@@ -160,6 +187,15 @@ class PartitionState:
         for session in changes.sessions:
             self.sessions[session.key] = session
         self._forget_sessions()
+
+    def _take_stands(self, changes: Changes) -> None:
+        """Take in where limits stand; a limit that was set anew begins without a level."""
+        if changes.control or changes.stands:
+            anew = self.control.limits_named_by(changes.control)
+            self.reached = with_stands(self.reached, changes.stands, anew)
+        over_us = self.clock_us - self.policy.horizon_us
+        if self.totals.forget(over_us):
+            self.reached = {w: levels for w, levels in self.reached.items() if w.end_us > over_us}
 
     def _forget_sessions(self) -> None:
         """Drop old sessions, looking through them when a minute of the clock has passed.

@@ -7,7 +7,15 @@ from typing import Any
 from confluent_kafka import Consumer
 
 from meterstream.schemas.journal.header import NONE
-from meterstream.streams.core import PartitionState, Policy, Step, begin, genesis_step
+from meterstream.streams.core import (
+    PartitionState,
+    Policy,
+    Step,
+    begin,
+    genesis_step,
+    stands_of,
+    totals_of,
+)
 from meterstream.streams.kafka import Broker, log_bounds
 
 from .errors import LedgerUnavailable, NotJoined
@@ -114,7 +122,7 @@ def new_generation(
         start = _start(consumer, topics, policy, partition, furthest, ledger)
         state, lost = start.state, start.lost
         control_from, catalog_from = state.control_position, state.catalog_position
-        control = state.entries.control
+        control = tuple(state.control.kept.values())
         if not start.is_followed or state.control_topic_id != topics.control_id:
             control_from, _ = log_bounds(consumer, topics.control, partition)
             if control:
@@ -123,6 +131,8 @@ def new_generation(
         if not start.is_followed or state.catalog_topic_id != topics.catalog_id:
             # What is read again replaces what is kept of it, by its key.
             catalog_from, _ = log_bounds(consumer, topics.catalog, 0)
+        if not start.is_followed:
+            lost.append("usage that limits count, of events that were not counted again")
         ids = kept_ids(state)
         carried: dict[str, Any] = {
             "positions_from": start.source,
@@ -148,6 +158,8 @@ def new_generation(
             sessions=tuple(state.sessions.values()),
             catalog=tuple(state.entries.catalog.values()),
             control=control,
+            totals=totals_of(state.totals),
+            reached=stands_of(state.reached),
             carried=carried,
             max_bytes=max_bytes // 2,
         )
@@ -239,6 +251,8 @@ def _scratch(
         ids_since_us=None if like is None else like.ids_since_us,
         sessions=() if like is None else tuple(like.sessions.values()),
         catalog=() if like is None else tuple(like.entries.catalog.values()),
-        control=() if like is None else like.entries.control,
+        control=() if like is None else tuple(like.control.kept.values()),
+        totals=() if like is None else totals_of(like.totals),
+        reached=() if like is None else stands_of(like.reached),
     )
     return begin(policy, partition, 0, 0, step)

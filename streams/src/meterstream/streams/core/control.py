@@ -1,0 +1,148 @@
+"""Control entries: which are taken into the chain, and the limits that they set."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+from meterstream.schemas.control import (
+    ControlEvent,
+    LimitRemoved,
+    LimitSet,
+    LimitSetData,
+    control_key,
+)
+from meterstream.schemas.partitions import partition_of
+from meterstream.schemas.registry import InvalidEvent, parse_event
+from meterstream.schemas.topics import CONTROL
+from meterstream.schemas.verdicts import Verdict
+
+from .batch import Entry
+from .entries import EntryReject, KeptEntry, internal_reject
+from .limits import Limit, LimitKey, Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What the control topic has said so far. Immutable."""
+
+    kept: dict[str, KeptEntry] = field(default_factory=dict)
+    """The entries that still matter: the last of each limit, and every other one."""
+    limits: Limits = field(default_factory=Limits)
+    versions: dict[LimitKey, int] = field(default_factory=dict)
+    """The last version of each limit, removed ones too, so that none comes back by mistake."""
+
+    def with_taken(self, taken: Sequence[KeptEntry]) -> "Control":
+        """Return it with entries that a valid record took."""
+        if not taken:
+            return self
+        kept, versions = dict(self.kept), dict(self.versions)
+        changed: dict[LimitKey, Limit | None] = {}
+        for entry in taken:
+            event = _parsed(entry)
+            kept[_name(event, entry.offset)] = entry
+            if isinstance(event, LimitSet | LimitRemoved):
+                key = limit_key(event)
+                versions[key] = event.data.version
+                if event.data.team_id is not None:
+                    changed[key] = _limit(event, entry.log_time_us)
+        limits = self.limits.changed(changed) if changed else self.limits
+        return Control(kept, limits, versions)
+
+    def limits_set_by(self, taken: Iterable[KeptEntry]) -> list[Limit]:
+        """Return the limits in force that these entries set; `self` has taken them."""
+        found = (self.limits.get(key) for key in self.limits_named_by(taken))
+        return [limit for limit in found if limit is not None]
+
+    @staticmethod
+    def limits_named_by(taken: Iterable[KeptEntry]) -> dict[LimitKey, None]:
+        """Return the limits that these entries set or removed, in their order."""
+        keys: dict[LimitKey, None] = {}
+        for entry in taken:
+            event = _parsed(entry)
+            if isinstance(event, LimitSet | LimitRemoved):
+                keys[limit_key(event)] = None
+        return keys
+
+
+def limit_key(event: LimitSet | LimitRemoved) -> LimitKey:
+    """Return what a limit is found by; an organisation's under a name that no team can have."""
+    owner = event.data.team_id or f"\n{event.data.organisation_id}"
+    return owner, event.data.limit_id
+
+
+def _limit(event: LimitSet | LimitRemoved, log_time_us: int) -> Limit | None:
+    """Return the limit that an event sets; None where it removes one."""
+    if isinstance(event, LimitRemoved):
+        return None
+    return Limit(event.data, log_time_us)
+
+
+def _name(event: ControlEvent, offset: int) -> str:
+    """Return what an entry is kept under: the next of the same name takes its place."""
+    if isinstance(event, LimitSet | LimitRemoved):
+        return json.dumps(["limit", *limit_key(event)])
+    return json.dumps(["entry", offset])
+
+
+def _parsed(entry: KeptEntry) -> ControlEvent:
+    return cast(ControlEvent, parse_event(entry.event.encode(), CONTROL))
+
+
+def judge_control(
+    known: Control, incoming: Sequence[Entry], partition: int, partitions: int
+) -> tuple[list[KeptEntry], list[EntryReject]]:
+    """Return which control entries are taken, and which are refused with their reasons."""
+    taken: list[KeptEntry] = []
+    rejects: list[EntryReject] = []
+    versions: dict[LimitKey, tuple[int, LimitSetData | None]] = {}
+    for entry in incoming:
+        try:
+            event = cast(ControlEvent, parse_event(entry.value, CONTROL))
+            if partition_of(control_key(event), partitions) != partition:
+                raise InvalidEvent(
+                    Verdict.WRONG_PARTITION, "data.team_id: belongs to another partition"
+                )
+            if isinstance(event, LimitSet | LimitRemoved) and not _is_new(known, versions, event):
+                continue  # the same once more
+        except InvalidEvent as error:
+            rejects.append(EntryReject("control", entry.offset, error.verdict, error.detail))
+            continue
+        except MemoryError:
+            raise  # that is the machine's, and no entry is to blame
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this entry's alone
+            rejects.append(internal_reject("control", entry, error))
+            continue
+        text = event.model_dump_json(exclude_none=True)
+        taken.append(KeptEntry(entry.offset, entry.log_time_us, text))
+    return taken, rejects
+
+
+def _is_new(
+    known: Control,
+    versions: dict[LimitKey, tuple[int, LimitSetData | None]],
+    event: LimitSet | LimitRemoved,
+) -> bool:
+    """Tell whether an event changes a limit; raise InvalidEvent where its version is too old.
+
+    `versions` are those that were taken since `known`, with what they set.
+    """
+    key = limit_key(event)
+    data = event.data if isinstance(event, LimitSet) else None
+    if key in versions:
+        version, before = versions[key]
+    else:
+        limit = known.limits.get(key)
+        version = known.versions.get(key, 0)
+        before = None if limit is None else limit.data
+    if event.data.version == version and data == before:
+        return False
+    if event.data.version <= version:
+        raise InvalidEvent(
+            Verdict.NOT_ALLOWED,
+            f"data.version: must be above {version}, the version that this limit is at",
+        )
+    if data is None and before is None:
+        raise InvalidEvent(Verdict.NOT_ALLOWED, "data.limit_id: there is no such limit")
+    versions[key] = event.data.version, data
+    return True

@@ -1,0 +1,106 @@
+"""The limit sections of a record: where limits stand, and the levels that were reached."""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from meterstream.schemas.arrow import arrow_schema
+from meterstream.schemas.journal import Section
+from meterstream.schemas.rows import LIMIT_STATE
+from meterstream.schemas.times import to_us
+
+from .arrow import decode_rows, encode_columns
+from .limits import Crossing, Decided, Index, Stand, Standings
+from .windows import Window
+
+LIMIT_STATE_SCHEMA: Final = arrow_schema(LIMIT_STATE)
+CauseOf = Mapping[int, tuple[int, str, str]]
+"""Offset, source and id of the uses by which levels were reached."""
+
+
+def encode_limits(decided: Decided, causes: CauseOf) -> dict[Section, bytes]:
+    """Return the sections that tell where limits stand; none where nothing changed."""
+    sections: dict[Section, bytes] = {}
+    if any(len(one.rows) for one in decided.standings):
+        sections[Section.LIMIT_STATES] = _encode_states(decided.standings)
+    if decided.crossings:
+        rows = [_crossing(one, causes) for one in decided.crossings]
+        sections[Section.CROSSINGS] = json.dumps(rows).encode()
+    return sections
+
+
+def _encode_states(standings: Sequence[Standings]) -> bytes:
+    """Return the rows; of one limit and window the last one holds."""
+    tables = [_columns(one) for one in standings if len(one.rows)]
+    columns = {
+        name: pa.concat_arrays([table[name] for table in tables])
+        if len(tables) > 1
+        else tables[0][name]
+        for name in LIMIT_STATE_SCHEMA.names
+    }
+    return encode_columns(columns, LIMIT_STATE_SCHEMA)
+
+
+def _columns(one: Standings) -> dict[str, Any]:
+    n, rows = len(one.rows), pa.array(one.rows)
+    return {name: column.take(rows) for name, column in _told(one.index).items()} | {
+        "window": pa.array([one.window.kind] * n),
+        "window_start": _times(np.full(n, one.window.start_us, np.int64)),
+        "window_end": _times(np.full(n, one.window.end_us, np.int64)),
+        "used": pa.array(one.used),
+        "reached_permille": pa.array(one.reached_permille),
+        "blocked": pa.array(one.blocked.astype(np.uint8)),
+    }
+
+
+@lru_cache(maxsize=8)
+def _told(index: Index) -> dict[str, Any]:
+    """Return what each limit of an index says of itself, as columns."""
+    datas = [limit.data for limit in index.limits]
+    return {
+        "team_id": pa.array([limit.key[0] for limit in index.limits], pa.string()),
+        "limit_id": pa.array([data.limit_id for data in datas], pa.string()),
+        "limit_version": pa.array([data.version for data in datas], pa.int64()),
+        "subject": pa.array([data.subject for data in datas], pa.string()),
+        "subject_id": pa.array([data.subject_id or "" for data in datas], pa.string()),
+        "measure": pa.array([data.measure for data in datas], pa.string()),
+        "amount": pa.array([data.amount for data in datas], pa.int64()),
+        "enforcement": pa.array([data.enforcement for data in datas], pa.string()),
+    }
+
+
+def _times(values: NDArray[np.int64]) -> Any:
+    return pa.array(values).cast(pa.timestamp("us", tz="UTC"))
+
+
+def _crossing(one: Crossing, causes: CauseOf) -> dict[str, object]:
+    found: dict[str, object] = {
+        "team_id": one.limit.key[0],
+        "limit_id": one.limit.key[1],
+        "limit_version": one.limit.data.version,
+        "window_start_us": one.window.start_us,
+        "level_permille": one.level_permille,
+        "used": one.used,
+    }
+    if one.at is not None:
+        offset, source, event_id = causes[one.at]
+        found["cause"] = {"offset": offset, "source": source, "id": event_id}
+    return found
+
+
+def decode_stands(data: bytes | memoryview) -> tuple[Stand, ...]:
+    """Return the levels that a LIMIT_STATES section tells; MalformedRecord if it is none."""
+    return tuple(
+        Stand(
+            (row["team_id"], row["limit_id"]),
+            Window(row["window"], to_us(row["window_start"]), to_us(row["window_end"])),
+            row["reached_permille"],
+        )
+        for row in decode_rows(data, LIMIT_STATE_SCHEMA)
+        if row["reached_permille"]
+    )
