@@ -10,8 +10,10 @@ import jsonschema
 import pytest
 
 from meterstream.schemas import generate
+from meterstream.schemas.generation.json_schema import STATE_RECORDS
 from meterstream.schemas.journal.header import SIZE
 from meterstream.schemas.registry import MODELS
+from meterstream.schemas.topics import THRESHOLDS
 
 ROOT = Path(__file__).parents[3]
 GENERATED = ROOT / "schemas/generated"
@@ -43,7 +45,7 @@ def test_no_promise_is_broken() -> None:
 
 def test_every_type_has_a_baseline() -> None:
     """No event type is without a committed promise."""
-    types = {name for models in MODELS.values() for name in models} | {"limit-state"}
+    types = {name for models in MODELS.values() for name in models} | set(STATE_RECORDS)
     assert {file.stem for file in (ROOT / "schemas/compatibility").glob("*.json")} == types
 
 
@@ -83,9 +85,17 @@ def test_a_type_does_not_vanish(copy: Path) -> None:
 
 def test_schemas_are_valid_json_schema() -> None:
     """Each generated schema is valid under the dialect it names."""
-    for models in MODELS.values():
+    for models in (*MODELS.values(), STATE_RECORDS):
         for name in models:
             jsonschema.Draft202012Validator.check_schema(document(name))
+
+
+def test_what_is_told_may_get_fields() -> None:
+    """No part of what we publish is closed: consumers ignore fields that they do not know."""
+    for name in (*MODELS[THRESHOLDS], *STATE_RECORDS):
+        schema = document(name)
+        for part in (schema, *schema["$defs"].values()):
+            assert "additionalProperties" not in part, name
 
 
 def test_asyncapi_refers_to_what_is_there() -> None:

@@ -124,15 +124,19 @@ def test_arrays_are_compared_item_by_item() -> None:
 
 
 def test_consumers_rely_on_more() -> None:
-    """Of what we publish, no value may be new and no field that was always there may be absent."""
+    """Of what we publish, no value or form may be new, and what was always there stays there."""
     more = changed(HARMLESS["an enum gets a value"])
     free = changed(HARMLESS["a fixed text becomes one of many"])
     absent = changed(HARMLESS["a required field becomes optional"])
+    null = changed(HARMLESS["null is allowed too"])
     assert breaking_changes(OLD, more, outgoing=True) == [
         "data.operation: consumers do not know ['batch']"
     ]
     assert breaking_changes(OLD, free, outgoing=True)
     assert breaking_changes(OLD, absent, outgoing=True) == ["data.run_id: no longer always there"]
+    assert breaking_changes(OLD, null, outgoing=True) == [
+        "data.run_id: consumers do not know all of its forms"
+    ]
 
 
 def test_messages_name_the_field_and_the_change() -> None:

@@ -1,5 +1,6 @@
 """The keys of records and the ids of threshold events."""
 
+import json
 from datetime import UTC, datetime
 from itertools import combinations
 from uuid import UUID
@@ -34,7 +35,9 @@ from meterstream.schemas.thresholds import (
     LIMIT_BLOCKED,
     THRESHOLD_REACHED,
     AsOf,
+    LimitHeartbeat,
     LimitState,
+    heartbeat_key,
     state_key,
     threshold_id,
 )
@@ -161,7 +164,7 @@ def test_threshold_ids_follow_from_what_they_tell() -> None:
 
 
 def test_states_of_limits_have_keys_of_their_own() -> None:
-    """A team's limit and an organisation's of the same name do not share a key."""
+    """A team's limit, an organisation's of the same name and a heartbeat do not share a key."""
     as_of = AsOf(
         events_topic_id=UUID(int=1), generation=1, partition=0, journal_offset=1, events_position=1
     )
@@ -176,6 +179,7 @@ def test_states_of_limits_have_keys_of_their_own() -> None:
             "window_start": NOW,
             "amount": 1,
             "as_of": as_of,
+            "enforcement": "hard",
             "state": "admitting",
             "used": 0,
             "reached_permille": 0,
@@ -184,3 +188,25 @@ def test_states_of_limits_have_keys_of_their_own() -> None:
 
     assert key(team_id="x") == '["team","x","l"]'
     assert key(organisation_id="x") == '["organisation","x","l"]'
+    assert heartbeat_key(7) == '["heartbeat",7]'
+
+
+def test_what_removes_a_limit_names_its_state() -> None:
+    """The state, the event that set a limit and the one that removes it lead to one key."""
+    removed = LimitRemovedData(team_id="tëam", limit_id="l", version=2)
+    assert state_key(removed) == '["team","t\\u00ebam","l"]'
+    assert state_key(limit(team_id="tëam").data) == state_key(removed)
+
+
+def test_readers_ignore_fields_that_were_added() -> None:
+    """A record of a newer version, with fields that this one does not know, is read."""
+    as_of = {
+        "events_topic_id": str(UUID(int=1)),
+        "generation": 1,
+        "partition": 0,
+        "journal_offset": 1,
+        "events_position": 1,
+        "added": 1,
+    }
+    told = {"partition": 0, "as_of": as_of, "clock": "2026-01-01T00:00:00Z", "added": {}}
+    assert LimitHeartbeat.model_validate_json(json.dumps(told)).as_of.generation == 1

@@ -3,7 +3,10 @@
 Threshold events are CloudEvents in the `thresholds` topic, keyed by team (or organisation). Their
 ids follow from what they tell, so a consumer that sees one twice can tell. `limit-states` is
 compacted and holds where each limit stands; readers ignore a record whose `as_of` is older than
-the one they have, since compaction keeps the last position and not the highest version.
+the one they have, since compaction keeps the last position and not the highest version. Between
+the states stand heartbeats, one key a partition: all states up to their `as_of` come before them.
+
+Fields may be added to what is told here; readers ignore those that they do not know.
 """
 
 import hashlib
@@ -11,10 +14,19 @@ import json
 from typing import Annotated, Final, Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from .catalog import MAX_POOL_MICRO, Version
-from .control import Amount, GrantMicro, LevelPermille, Measure, SubjectKind, Window
+from .control import (
+    Amount,
+    GrantMicro,
+    LevelPermille,
+    LimitRemovedData,
+    LimitSetData,
+    Measure,
+    SubjectKind,
+    Window,
+)
 from .envelope import Envelope
 from .fields import Data, Id, LongId, SourceUri, Time, UserId
 
@@ -25,14 +37,28 @@ CREDITS_LOW: Final = "meterstream.credits.low.v1"
 CREDITS_EXHAUSTED: Final = "meterstream.credits.exhausted.v1"
 CREDITS_EXPIRING: Final = "meterstream.credits.expiring.v1"
 
+CREDITS_LIMIT_ID: Final = "credits"
+"""The reserved id under which `limit-states` tells a team's balance: its amount is the overdraft
+that the plan allows, what is used is the balance with the other sign."""
+
 MAX_USED: Final = 2**63 - 1
 
 Used = Annotated[int, Field(ge=-MAX_USED, le=MAX_USED)]
 Offset = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Partition = Annotated[int, Field(ge=0, le=2**31 - 1)]
 BalanceMicro = Annotated[int, Field(ge=-MAX_POOL_MICRO, le=MAX_POOL_MICRO)]
+ResetReason = Literal["window", "changed", "removed", "corrected", "credited"]
+"""Why a limit admits again: its next window began; it was set anew; it was removed; usage was
+corrected; credits were granted."""
 
 
-class AsOf(Data):
+class Told(Data):
+    """Part of what we publish: readers ignore fields that were added since."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class AsOf(Told):
     """Up to where usage was counted.
 
     Of one topic id and partition, (generation, journal offset) orders two of these;
@@ -41,12 +67,12 @@ class AsOf(Data):
 
     events_topic_id: Annotated[UUID, Field(strict=False)]
     generation: Annotated[int, Field(ge=0, le=2**32 - 1)]
-    partition: Annotated[int, Field(ge=0, le=2**31 - 1)]
+    partition: Partition
     journal_offset: Offset
     events_position: Offset
 
 
-class Cause(Data):
+class Cause(Told):
     """The event whose usage made the difference."""
 
     source: SourceUri
@@ -54,7 +80,7 @@ class Cause(Data):
     offset: Offset
 
 
-class _OfLimit(Data):
+class _OfLimit(Told):
     """Which limit it is, in which window of time."""
 
     team_id: Id | None = None
@@ -87,24 +113,23 @@ class LimitBlockedData(_OfLimit):
 
 
 class LimitResetData(_OfLimit):
-    """A new window has begun, or the limit was raised: the subject is admitted again."""
+    """A limit that blocked does not any more: the subject is admitted again."""
 
     used: Used
-
-
-class CreditsLowData(Data):
-    """A team's balance has fallen to a level."""
-
-    team_id: Id
-    limit_id: Id
-    limit_version: Version
-    level_permille: LevelPermille
-    balance_micro: BalanceMicro
-    as_of: AsOf
+    reason: ResetReason
     cause: Cause | None = None
 
 
-class CreditsExhaustedData(Data):
+class CreditsLowData(_OfLimit):
+    """A team's balance has fallen to a level of a limit on it."""
+
+    level_permille: LevelPermille
+    used: Used
+    balance_micro: BalanceMicro
+    cause: Cause | None = None
+
+
+class CreditsExhaustedData(Told):
     """A team's balance has fallen to nothing, its overdraft included."""
 
     team_id: Id
@@ -114,7 +139,7 @@ class CreditsExhaustedData(Data):
     cause: Cause | None = None
 
 
-class CreditsExpiringData(Data):
+class CreditsExpiringData(Told):
     """A grant with something left expires soon."""
 
     team_id: Id
@@ -180,27 +205,51 @@ ThresholdEvent = (
 class LimitState(_OfLimit):
     """Where a limit stands: a record of `limit-states`, under the key that `state_key` returns."""
 
+    enforcement: Literal["hard", "soft"]
     state: Literal["admitting", "blocked"]
     used: Used
     reached_permille: Annotated[int, Field(ge=0, le=10_000)]
     """The highest level that was reached in this window; 0 if none was."""
 
 
+class LimitHeartbeat(Told):
+    """Up to where a partition's states are told: a record of `limit-states` as well.
+
+    All states up to `as_of` stand before it in its partition. `clock` is the broker's log time up
+    to which events were counted, or there were none: what a reader knows is as old as that.
+    """
+
+    partition: Partition
+    as_of: AsOf
+    clock: Time
+
+
 def threshold_id(event_type: str, *parts: str | int) -> str:
     """Return the id of a threshold event: a hash of its type and of what identifies it.
 
-    For a limit these are owner, limit, version, the window's start and the level; for a grant the
-    team and grant. The same crossing always gets the same id, whoever computes it.
+    For a level of a limit these are owner, limit, version, the window's start as RFC 3339 text and
+    the level; for a limit that blocks or admits again owner, limit, version, the window's start,
+    the generation and the journal offset; for a balance that is exhausted the team, the generation
+    and the journal offset; for a grant the team and the grant. The same crossing always gets the
+    same id, whoever computes it.
     """
     text = json.dumps([event_type, *parts], ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def state_key(state: LimitState) -> str:
-    """Return the key of a `limit-states` record: the owner's kind and id, then the limit's id."""
+def state_key(limit: LimitState | LimitSetData | LimitRemovedData) -> str:
+    """Return the key of a limit's `limit-states` record: the owner's kind and id, the limit's id.
+
+    Under the key of a limit that was removed stands a record without a value (a tombstone).
+    """
     owner = (
-        ["team", state.team_id]
-        if state.organisation_id is None
-        else ["organisation", state.organisation_id]
+        ("team", limit.team_id)
+        if limit.organisation_id is None
+        else ("organisation", limit.organisation_id)
     )
-    return json.dumps([*owner, state.limit_id], ensure_ascii=True, separators=(",", ":"))
+    return json.dumps([*owner, limit.limit_id], ensure_ascii=True, separators=(",", ":"))
+
+
+def heartbeat_key(partition: int) -> str:
+    """Return the key of a partition's `limit-states` heartbeat."""
+    return json.dumps(["heartbeat", partition], separators=(",", ":"))

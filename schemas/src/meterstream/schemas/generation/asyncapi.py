@@ -8,22 +8,24 @@ from typing import Any, Final
 from meterstream.schemas.registry import MODELS
 from meterstream.schemas.topics import BY_NAME, DEFAULT_PREFIX, LIMIT_STATES
 
-from .json_schema import LIMIT_STATE, event_schemas
+from .json_schema import LIMIT_HEARTBEAT, LIMIT_STATE, STATE_RECORDS, event_schemas
 
 _KEYS: Final = {
     "events": "data.team_id, as UTF-8; partition = (murmur2(key) & 0x7fffffff) % partitions",
     "control": "data.team_id, or data.organisation_id for an organisation's limit",
     "catalog": "kind/id, for cards and plans kind/id/version; parts percent-encoded",
     "thresholds": "data.team_id, or data.organisation_id",
-    "limit-states": "a JSON array of owner kind, owner id and limit id",
+    LIMIT_STATE: "a JSON array of owner kind (team or organisation), owner id and limit id; ASCII",
+    LIMIT_HEARTBEAT: 'a JSON array of "heartbeat" and the partition',
 }
+"""What the key of a record is, by topic, or by record where one topic has several kinds."""
 _INCOMING: Final = frozenset({"events", "control", "catalog"})
 
 
 def asyncapi() -> dict[str, Any]:
     """Return the document for the public topics."""
     messages_by_topic = {topic: list(models) for topic, models in MODELS.items()}
-    messages_by_topic[LIMIT_STATES] = [LIMIT_STATE]
+    messages_by_topic[LIMIT_STATES] = list(STATE_RECORDS)
     schemas = event_schemas()
     return {
         "asyncapi": "3.0.0",
@@ -58,9 +60,10 @@ def asyncapi() -> dict[str, Any]:
 
 def _channel(topic: str, names: list[str]) -> dict[str, Any]:
     spec = BY_NAME[topic]
+    keys = "; or ".join(dict.fromkeys(_key(topic, name) for name in names))
     return {
         "address": DEFAULT_PREFIX + topic,
-        "description": f"{spec.purpose}. Record key: {_KEYS[topic]}.",
+        "description": f"{spec.purpose}. Record key: {keys}.",
         "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in names},
         "bindings": {
             "kafka": {
@@ -71,20 +74,25 @@ def _channel(topic: str, names: list[str]) -> dict[str, Any]:
     }
 
 
+def _key(topic: str, name: str) -> str:
+    return _KEYS.get(name) or _KEYS[topic]
+
+
 def _operation_name(topic: str) -> str:
     return f"{'read' if topic in _INCOMING else 'write'}-{topic}"
 
 
 def _message(topic: str, name: str, schema: dict[str, Any]) -> dict[str, Any]:
-    record = name == LIMIT_STATE
     return {
         "name": name,
-        "contentType": "application/json" if record else "application/cloudevents+json",
+        "contentType": "application/json"
+        if name in STATE_RECORDS
+        else "application/cloudevents+json",
         "summary": schema["description"].split("\n", 1)[0],
         "payload": {"$ref": f"./{name}.json"},
         "bindings": {
             "kafka": {
-                "key": {"type": "string", "description": _KEYS[topic]},
+                "key": {"type": "string", "description": _key(topic, name)},
                 "bindingVersion": "0.5.0",
             }
         },

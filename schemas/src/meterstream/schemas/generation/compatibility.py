@@ -12,9 +12,9 @@ from typing import Any, Final
 from meterstream.schemas.registry import MODELS
 from meterstream.schemas.topics import THRESHOLDS
 
-from .json_schema import LIMIT_STATE, JsonSchema
+from .json_schema import STATE_RECORDS, JsonSchema
 
-OUTGOING: Final = frozenset({*MODELS[THRESHOLDS], LIMIT_STATE})
+OUTGOING: Final = frozenset({*MODELS[THRESHOLDS], *STATE_RECORDS})
 """What we publish: here consumers rely on the schema, elsewhere producers do."""
 
 _AT_LEAST: Final = ("minimum", "minLength", "minItems", "minProperties")
@@ -68,9 +68,14 @@ class _Comparison:
             yield f"{path or 'the event'}: {key} became stricter"
 
     def _branch_changes(self, path: str, old: JsonSchema, new: JsonSchema) -> Iterator[str]:
-        """Each form that was allowed must still be allowed as it was."""
-        after = new.get("anyOf", [new])
-        for branch in old.get("anyOf", [old]):
+        """Each form that was allowed must still be allowed as it was.
+
+        A form that consumers were not told of breaks theirs.
+        """
+        before, after = old.get("anyOf", [old]), new.get("anyOf", [new])
+        if self._outgoing and len(after) > len(before):
+            yield f"{path or 'the event'}: consumers do not know all of its forms"
+        for branch in before:
             attempts = [list(self.changes(path, branch, candidate)) for candidate in after]
             if [] not in attempts:
                 yield from min(attempts, key=lambda changes: "type" in changes[0])

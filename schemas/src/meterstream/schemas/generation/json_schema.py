@@ -9,12 +9,18 @@ from pydantic_core import CoreSchema, core_schema
 
 from meterstream.schemas.envelope import Envelope
 from meterstream.schemas.registry import MODELS
-from meterstream.schemas.thresholds import LimitState
+from meterstream.schemas.thresholds import LimitHeartbeat, LimitState
 
 JsonSchema = dict[str, Any]
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 LIMIT_STATE: Final = "limit-state"
+LIMIT_HEARTBEAT: Final = "limit-heartbeat"
+STATE_RECORDS: Final[dict[str, type[BaseModel]]] = {
+    LIMIT_STATE: LimitState,
+    LIMIT_HEARTBEAT: LimitHeartbeat,
+}
+"""The records of `limit-states`, which are no events, by name."""
 
 
 class _Generator(GenerateJsonSchema):
@@ -58,9 +64,8 @@ def schema_of(model: type[BaseModel]) -> JsonSchema:
 
 
 def event_schemas() -> dict[str, JsonSchema]:
-    """Return the JSON Schema of every event type, and of a `limit-states` record, by name."""
+    """Return the JSON Schema of every event type, and of `limit-states` records, by name."""
     schemas = {
         name: schema_of(model) for models in MODELS.values() for name, model in models.items()
     }
-    schemas[LIMIT_STATE] = schema_of(LimitState)
-    return schemas
+    return schemas | {name: schema_of(model) for name, model in STATE_RECORDS.items()}

@@ -7,7 +7,7 @@ from meterstream.schemas.fields import MAX_EVENT_BYTES
 from meterstream.schemas.registry import MAX_DEPTH, MODELS
 from meterstream.schemas.topics import BY_NAME, LIMIT_STATES
 
-from .json_schema import LIMIT_STATE, JsonSchema, event_schemas
+from .json_schema import STATE_RECORDS, JsonSchema, event_schemas
 
 _UNITS: Final = (
     ("_micro_per_1k", "micro-credits for 1,000 tokens"),
@@ -29,9 +29,10 @@ Generated from the models in `schemas/` by `python -m meterstream.schemas.genera
 Every event is a CloudEvents 1.0 event in structured JSON mode: UTF-8, at most {max_bytes:,} bytes,
 nested at most {max_depth} levels deep. Extension attributes are allowed and ignored; a field of
 `data` that is not in this list is refused, since a misspelt one would drop usage that somebody
-pays for. An optional field may be absent, and one without a
-default may be `null`. Times are RFC 3339 with an offset and are kept
-to the microsecond. Lengths count Unicode characters; names hold no control characters.
+pays for. What Meterstream itself tells (topics `thresholds` and `limit-states`) may get more
+fields: ignore those that you do not know. An optional field may be absent, and one without a
+default may be `null`. Times are RFC 3339 with an offset and are kept to the microsecond. Lengths
+count Unicode characters; names hold no control characters.
 """
 
 
@@ -43,7 +44,7 @@ def reference() -> str:
         parts.append(f"\n## Topic `{topic}`: {BY_NAME[topic].purpose}\n")
         parts.extend(_event(name, schemas[name]) for name in models)
     parts.append(f"\n## Topic `{LIMIT_STATES}`: {BY_NAME[LIMIT_STATES].purpose}\n")
-    parts.append(_table(schemas[LIMIT_STATE], schemas[LIMIT_STATE]["$defs"]))
+    parts.extend(_section(name, schemas[name], schemas[name]) for name in STATE_RECORDS)
     return "".join(parts)
 
 
@@ -61,6 +62,10 @@ def _envelope(schemas: dict[str, JsonSchema]) -> str:
 
 def _event(name: str, schema: JsonSchema) -> str:
     data = schema["$defs"][schema["properties"]["data"]["$ref"].rsplit("/", 1)[-1]]
+    return _section(name, data, schema)
+
+
+def _section(name: str, data: JsonSchema, schema: JsonSchema) -> str:
     description = data["description"].replace("\n\n", "\0").replace("\n", " ").replace("\0", "\n\n")
     return f"\n### `{name}`\n\n{description}\n\n" + _table(data, schema["$defs"])
 
