@@ -113,6 +113,8 @@ def _mended(event: Event) -> Event:
             data["kind"] = "refund"
         if data.get("expires_at") is not None:
             data["expires_at"] = _after(event["time"], data["expires_at"])
+        if data.get("starts_at") is not None and data.get("expires_at") is not None:
+            data["expires_at"] = _after(data["starts_at"], data["expires_at"])
     elif event["type"] in (control.LIMIT_SET, control.LIMIT_REMOVED):
         _mend_limit(data)
     return event
@@ -148,6 +150,7 @@ def _mend_limit(data: Event) -> None:
     if data["window"] == "balance":
         if data["subject"] == "team":
             data["measure"] = "credits"
+            data.pop("enforcement", None)
         else:
             data["window"] = "month"
     if "alert_levels_permille" in data:

@@ -12,6 +12,15 @@ from meterstream.schemas.registry import MODELS, InvalidEvent, parse_event
 from meterstream.schemas.verdicts import Verdict
 
 BEFORE, TIME, AFTER = (f"2026-01-0{day}T00:00:00Z" for day in (1, 2, 3))
+ORIGINAL = {
+    "team_id": "t",
+    "original_source": "s",
+    "original_id": "e-1",
+    "original_time": BEFORE,
+    "run_id": "r-1",
+    "operation": "api_call",
+    "card": "default@1",
+}
 SOUND: dict[str, dict[str, Any]] = {
     "organisation.registered": {"organisation_id": "o", "name": "O", "parent_id": "p"},
     "team.registered": {"team_id": "t", "organisation_id": "o", "name": "T", "zone": "Asia/Tokyo"},
@@ -38,6 +47,26 @@ SOUND: dict[str, dict[str, Any]] = {
         "expires_at": AFTER,
         "refund_of": "r-1",
     },
+    "limit.set": {
+        "team_id": "t",
+        "limit_id": "l",
+        "version": 1,
+        "subject": "team",
+        "measure": "credits",
+        "window": "balance",
+        "amount": 1,
+    },
+    "usage.adjusted": {**ORIGINAL, "number": 1, "credits_micro": -1, "unpriced_runs": -1},
+    "usage.voided": {
+        **ORIGINAL,
+        **dict.fromkeys(
+            (
+                "errors unpriced_runs input_tokens output_tokens cached_tokens reasoning_tokens"
+                " credits_micro duration_us request_bytes response_bytes latency_us"
+            ).split(),
+            -1,
+        ),
+    },
     "import.opened": {
         "team_id": "t",
         "import_id": "i",
@@ -58,6 +87,17 @@ BROKEN = [
     ("credits.granted", {"kind": "reward"}, Verdict.INCONSISTENT, "data: refund_of belongs"),
     ("credits.granted", {"expires_at": TIME}, Verdict.INCONSISTENT, "expires_at does not lie"),
     ("credits.granted", {"amount_micro": 0}, Verdict.OUT_OF_RANGE, "data.amount_micro: 1 or"),
+    ("credits.granted", {"starts_at": AFTER}, Verdict.INCONSISTENT, "data: expires_at does not"),
+    ("credits.granted", {"grant_id": "rollover/p"}, Verdict.INCONSISTENT, "data: grant_id begins"),
+    ("subscription.changed", {"anchor_day": 32}, Verdict.OUT_OF_RANGE, "data.anchor_day"),
+    ("subscription.changed", {"zone": "Mars"}, Verdict.INVALID_TEXT, "data.zone: not the name"),
+    ("limit.set", {"limit_id": "credits"}, Verdict.INCONSISTENT, "data: limit_id: credits stands"),
+    ("limit.set", {"enforcement": "hard"}, Verdict.INCONSISTENT, "data: enforcement: a balance"),
+    ("usage.adjusted", {"number": 0}, Verdict.OUT_OF_RANGE, "data.number"),
+    ("usage.adjusted", {"original_id": None}, Verdict.WRONG_TYPE, "data.original_id: text"),
+    ("usage.voided", {"runs": 1}, Verdict.OUT_OF_RANGE, "data.runs"),
+    ("usage.voided", {"latency_us": 1}, Verdict.OUT_OF_RANGE, "data.latency_us"),
+    ("usage.voided", {"number": 1}, Verdict.UNKNOWN_FIELD, "data: a field"),
     ("import.opened", {"time_to": BEFORE}, Verdict.INCONSISTENT, "data: time_to does not"),
 ]
 

@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from .catalog import MAX_POOL_MICRO, Version
+from .catalog import MAX_POOL_MICRO, Version, Zone
 from .envelope import Envelope
 from .fields import (
     MAX_BYTES,
@@ -40,6 +40,10 @@ IMPORT_CLOSED: Final = "meterstream.import.closed.v1"
 MAX_LIMIT_AMOUNT: Final = MAX_POOL_MICRO
 MAX_LEVEL_PERMILLE: Final = 10_000
 MAX_LEVELS: Final = 10
+CREDITS_LIMIT: Final = "credits"
+"""The limit_id under which a team's balance is published; no limit that is set may have it."""
+OWN_GRANTS: Final = ("allowance/", "rollover/", "refund/")
+"""Grant ids that begin so are made by the meter itself."""
 
 GrantKind = Literal["funded", "reward", "promotional", "top_up", "refund"]
 Measure = Literal["credits", "tokens", "runs", "api_calls", "sessions"]
@@ -58,16 +62,26 @@ SignedBytes = Annotated[int, Field(ge=-MAX_BYTES, le=MAX_BYTES)]
 SignedCreditsMicro = Annotated[int, Field(ge=-MAX_CREDITS_MICRO, le=MAX_CREDITS_MICRO)]
 SignedUs = Annotated[int, Field(ge=-MAX_DURATION_US, le=MAX_DURATION_US)]
 SignedRuns = Annotated[int, Field(ge=-1, le=1)]
+TakenUs = Annotated[int, Field(ge=-MAX_DURATION_US, le=0)]
+OneRunLess = Annotated[int, Field(ge=-1, le=-1)]
+AnchorDay = Annotated[int, Field(ge=1, le=31)]
 
 
 class SubscriptionChangedData(Data):
-    """A team has a version of a plan from one moment, until another or for good."""
+    """A team has a version of a plan from one moment, until another or for good.
+
+    Periods are months that begin at midnight of `anchor_day` in `zone`; in a month that has no such
+    day, on its last. Without them it is the day of `starts_at`, and the zone of the team.
+    """
 
     team_id: Id
     plan_id: Id
     plan_version: Version
     starts_at: Time
     ends_at: Time | None = None
+    anchor_day: AnchorDay | None = None
+    zone: Zone | None = None
+    organisation_id: Id | None = None
 
     @model_validator(mode="after")
     def _ends_after_its_start(self) -> Self:
@@ -79,7 +93,8 @@ class SubscriptionChangedData(Data):
 class CreditsGrantedData(Data):
     """Credits for a team. Grants of a lower priority are drawn first, then those that expire first.
 
-    `refund_of` names the run that a refund pays back.
+    A grant is drawn from `starts_at` on, at once without it, and until `expires_at`, for good
+    without it. `refund_of` names the run that a refund pays back.
     """
 
     team_id: Id
@@ -87,6 +102,7 @@ class CreditsGrantedData(Data):
     kind: GrantKind
     amount_micro: GrantMicro
     priority: Priority = 100
+    starts_at: Time | None = None
     expires_at: Time | None = None
     refund_of: LongId | None = None
     note: Text | None = None
@@ -95,6 +111,21 @@ class CreditsGrantedData(Data):
     def _only_refunds_pay_back(self) -> Self:
         if self.refund_of is not None and self.kind != "refund":
             raise PydanticCustomError("inconsistent", "refund_of belongs to the kind refund")
+        return self
+
+    @model_validator(mode="after")
+    def _is_named_by_who_grants_it(self) -> Self:
+        if self.grant_id.startswith(OWN_GRANTS):
+            raise PydanticCustomError(
+                "inconsistent", "grant_id begins as those of grants that the meter makes itself"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _expires_after_its_start(self) -> Self:
+        starts_at, expires_at = self.starts_at, self.expires_at
+        if starts_at is not None and expires_at is not None and expires_at <= starts_at:
+            raise PydanticCustomError("inconsistent", "expires_at does not lie after starts_at")
         return self
 
 
@@ -116,7 +147,8 @@ class LimitSetData(_OfTeamOrOrganisation):
 
     `subject_id` names a user, agent, project or feature within the team; it is absent for the team
     or organisation itself. `amount` counts in the measure's unit: micro-credits, tokens, runs,
-    calls, sessions. Levels are in thousandths of it. A hard limit also blocks at 1000.
+    calls, sessions. Levels are in thousandths of it. A hard limit also blocks at 1000. On a balance
+    a level is reached when so much of `amount` is no longer there: 800 when a fifth of it is left.
     """
 
     limit_id: Id
@@ -133,6 +165,8 @@ class LimitSetData(_OfTeamOrOrganisation):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        if self.limit_id == CREDITS_LIMIT:
+            raise PydanticCustomError("inconsistent", "limit_id: credits stands for the balance")
         if (self.subject == "organisation") != (self.organisation_id is not None):
             raise PydanticCustomError(
                 "inconsistent", "organisation_id belongs to the subject organisation"
@@ -143,6 +177,10 @@ class LimitSetData(_OfTeamOrOrganisation):
             )
         if self.window == "balance" and (self.measure, self.subject) != ("credits", "team"):
             raise PydanticCustomError("inconsistent", "a balance is a team's and is in credits")
+        if self.window == "balance" and self.enforcement == "hard":
+            raise PydanticCustomError(
+                "inconsistent", "enforcement: a balance blocks by itself, so its limits are soft"
+            )
         levels = self.alert_levels_permille
         if any(later <= level for level, later in pairwise(levels)):
             raise PydanticCustomError("inconsistent", "alert_levels_permille do not ascend")
@@ -156,17 +194,19 @@ class LimitRemovedData(_OfTeamOrOrganisation):
     version: Version
 
 
-class UsageAdjustedData(Data):
-    """What is added to, or taken from, the usage that a run was counted with.
+class _CorrectionData(Data):
+    """The run that is put right: its event, and the cell that it was counted in.
 
-    Adjustments of a run are numbered from 1, so that one that is sent again counts once. The
-    dimensions and `original_time` are the run's own: they say which cell is put right.
+    `original_source` and `original_id` are the source and id of its event, `original_time` that
+    event's time, `card` what its charge was priced by.
     """
 
     team_id: Id
-    run_id: LongId
-    number: Number
+    original_source: SourceUri
+    original_id: LongId
     original_time: Time
+    run_id: LongId
+    session_id: LongId | None = None
     operation: Operation
     user_id: UserId | None = None
     project_id: Id | None = None
@@ -175,8 +215,20 @@ class UsageAdjustedData(Data):
     provider: Name | None = None
     feature_id: Id | None = None
     product: Name | None = None
-    runs: SignedRuns = 0
+    card: Name
+    reason: Text | None = None
+
+
+class UsageAdjustedData(_CorrectionData):
+    """What is added to, or taken from, the usage that a run was counted with.
+
+    Adjustments of a run are numbered from 1, so that one that is sent again counts once. The run
+    itself stays counted. `unpriced_runs` is -1 where a run gets the price that none had for it.
+    """
+
+    number: Number
     errors: SignedRuns = 0
+    unpriced_runs: SignedRuns = 0
     input_tokens: SignedTokens = 0
     output_tokens: SignedTokens = 0
     cached_tokens: SignedTokens = 0
@@ -185,17 +237,28 @@ class UsageAdjustedData(Data):
     duration_us: SignedUs = 0
     request_bytes: SignedBytes = 0
     response_bytes: SignedBytes = 0
-    reason: Text | None = None
 
 
-class UsageVoidedData(Data):
-    """A run that was counted is taken back as a whole, as it was counted."""
+class UsageVoidedData(_CorrectionData):
+    """A run that was counted is taken back as a whole; two voids of one run are one.
 
-    team_id: Id
-    run_id: LongId
-    number: Number
-    original_time: Time
-    reason: Text | None = None
+    All amounts are what it was counted with, adjustments included, with the sign turned round.
+    `first_token_us` is absent where the run told no time to first token.
+    """
+
+    runs: OneRunLess = -1
+    errors: SignedRuns
+    unpriced_runs: SignedRuns
+    input_tokens: SignedTokens
+    output_tokens: SignedTokens
+    cached_tokens: SignedTokens
+    reasoning_tokens: SignedTokens
+    credits_micro: SignedCreditsMicro
+    duration_us: SignedUs
+    request_bytes: SignedBytes
+    response_bytes: SignedBytes
+    latency_us: TakenUs
+    first_token_us: TakenUs | None = None
 
 
 class ImportOpenedData(Data):
