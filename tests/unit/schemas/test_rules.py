@@ -21,6 +21,19 @@ ORIGINAL = {
     "operation": "api_call",
     "card": "default@1",
 }
+TAKEN = (
+    "errors",
+    "unpriced_runs",
+    "input_tokens",
+    "output_tokens",
+    "cached_tokens",
+    "reasoning_tokens",
+    "credits_micro",
+    "duration_us",
+    "request_bytes",
+    "response_bytes",
+    "latency_us",
+)
 SOUND: dict[str, dict[str, Any]] = {
     "organisation.registered": {"organisation_id": "o", "name": "O", "parent_id": "p"},
     "team.registered": {"team_id": "t", "organisation_id": "o", "name": "T", "zone": "Asia/Tokyo"},
@@ -59,13 +72,7 @@ SOUND: dict[str, dict[str, Any]] = {
     "usage.adjusted": {**ORIGINAL, "number": 1, "credits_micro": -1, "unpriced_runs": -1},
     "usage.voided": {
         **ORIGINAL,
-        **dict.fromkeys(
-            (
-                "errors unpriced_runs input_tokens output_tokens cached_tokens reasoning_tokens"
-                " credits_micro duration_us request_bytes response_bytes latency_us"
-            ).split(),
-            -1,
-        ),
+        **dict.fromkeys(TAKEN, -1),
     },
     "import.opened": {
         "team_id": "t",
