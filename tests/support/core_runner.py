@@ -303,5 +303,5 @@ def contents_of(state: PartitionState) -> dict[str, object]:
             for subject, amounts in zip(used.subjects.tolist(), used.amounts.tolist(), strict=True)
         },
         "reached": state.reached,
-        "cards": [card.label for card in state.entries.book.cards],
+        "cards": state.entries.book.labels,
     }

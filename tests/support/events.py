@@ -264,6 +264,34 @@ def rate_card(version: int = 1, effective_us: int = START_US - DAY_US, **prices:
                 "version": version,
                 "effective_from": format_rfc3339(from_us(effective_us)),
                 "prices": lines,
+                "agent_type_multiplier_permille": {"researcher": 1_337, "assistant": 250},
+                "premium_multiplier_permille": 2_500,
             },
+        }
+    )
+
+
+def agent(number: int, agent_type: str) -> bytes:
+    """Return the registration of one of the agents that the generated runs name."""
+    data = {"agent_id": f"agent-{number}", "name": "a", "agent_type": agent_type}
+    data |= {"created_by": "user-1", "created_at": format_rfc3339(from_us(START_US))}
+    return _catalog_entry("agent.registered", data)
+
+
+def feature(number: int, *, premium: bool) -> bytes:
+    """Return the registration of one of the features that the generated runs name."""
+    data = {"feature_id": f"feature-{number}", "name": "f", "premium": premium}
+    return _catalog_entry("feature.registered", data)
+
+
+def _catalog_entry(kind: str, data: Event) -> bytes:
+    return encode(
+        {
+            "specversion": "1.0",
+            "type": f"meterstream.{kind}.v1",
+            "id": "entry",
+            "source": "/admin",
+            "time": format_rfc3339(from_us(START_US)),
+            "data": data,
         }
     )

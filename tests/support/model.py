@@ -8,8 +8,17 @@ All times are microseconds since 1970 (UTC), all amounts integers.
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from fractions import Fraction
+from math import floor
 
-from meterstream.schemas.catalog import PriceLine, RateCardPublished
+from meterstream.schemas.catalog import (
+    AgentRegistered,
+    FeatureRegistered,
+    PriceLine,
+    RateCardPublished,
+    RateCardPublishedData,
+)
 from meterstream.schemas.envelope import Envelope
 from meterstream.schemas.fields import MAX_CREDITS_MICRO
 from meterstream.schemas.partitions import partition_of
@@ -129,13 +138,20 @@ class Model:
         self._partition = partition
         self._seen: dict[tuple[str, str, str], _Seen] = {}
         self._cards: list[RateCardPublished] = []
+        self._agent_types: dict[str, str] = {}
+        self._premium: dict[str, bool] = {}
         self.counted = Counted(clock_us=clock_us)
 
-    def publish(self, card: bytes) -> None:
-        """Let a rate card that was accepted price the events from here on."""
-        event = parse_event(card, CATALOG)
-        assert isinstance(event, RateCardPublished)
-        self._cards.append(event)
+    def publish(self, entry: bytes) -> None:
+        """Let a card, agent or feature that was accepted price the events from here on."""
+        event = parse_event(entry, CATALOG)
+        if isinstance(event, AgentRegistered):
+            self._agent_types[event.data.agent_id] = event.data.agent_type
+        elif isinstance(event, FeatureRegistered):
+            self._premium[event.data.feature_id] = event.data.premium
+        else:
+            assert isinstance(event, RateCardPublished)
+            self._cards.append(event)
 
     def take_gap(self, offset: int, log_start: int = 0) -> None:
         """Take an offset at which there is no record."""
@@ -205,18 +221,25 @@ class Model:
         data = event.data
         if data.credits_micro is not None:
             return Charge("explicit", explicit_micro=data.credits_micro)
-        in_force = [
-            card
-            for card in self._cards
-            if card.data.name == "default" and card.data.effective_from <= event.time
-        ]
-        if not in_force:
+        card = self._card_at(event.time)
+        if card is None:
             return Charge("unpriced")
-        card = max(in_force, key=lambda card: (card.data.effective_from, card.data.version)).data
-        line = _line_for(card.prices, data)
+        agent_type = self._agent_types.get(data.agent_id or "")
+        line = _line_for(card.prices, data, agent_type)
         if line is None:
             return Charge("unpriced")
-        return _priced(f"{card.name}@{card.version}", line, data)
+        multiplier = _by_type(card, agent_type)
+        if self._premium.get(data.feature_id or ""):
+            multiplier *= Fraction(card.premium_multiplier_permille, 1000)
+        return _priced(f"{card.name}@{card.version}", line, data, multiplier)
+
+    def _card_at(self, moment: datetime) -> RateCardPublishedData | None:
+        in_force = [
+            card.data
+            for card in self._cards
+            if card.data.name == "default" and card.data.effective_from <= moment
+        ]
+        return max(in_force, key=lambda card: (card.effective_from, card.version), default=None)
 
 
 def run_model(
@@ -234,8 +257,8 @@ def run_model(
     """Return what must be counted of one partition's records, in the order of their offsets.
 
     Offsets from `start` up to `end` (by default one past the last record) at which there is no
-    record are gaps, or unread below `log_start`. `cards` holds the rate cards by the offset of
-    the first event that they may price.
+    record are gaps, or unread below `log_start`. `cards` holds rate cards, agents and features by
+    the offset of the first event that they may price.
     """
     by_offset = {record.offset: record for record in records}
     if end is None:
@@ -305,25 +328,35 @@ def _usage(event: RunCompleted, charge: Charge) -> Usage:
     )
 
 
-def _line_for(lines: Sequence[PriceLine], data: RunCompletedData) -> PriceLine | None:
+def _line_for(
+    lines: Sequence[PriceLine], data: RunCompletedData, agent_type: str | None
+) -> PriceLine | None:
     """Return the line with the most criteria of those that match, the first of equals."""
     best: PriceLine | None = None
     best_criteria = -1
     for line in lines:
-        if line.agent_type is not None:
-            continue  # the type of an agent is not known here, so such a line never matches
         criteria = {
             name: wanted
-            for name in ("operation", "provider", "model", "feature_id")
+            for name in ("operation", "provider", "model", "feature_id", "agent_type")
             if (wanted := getattr(line, name)) is not None
         }
-        matches = all(getattr(data, name) == wanted for name, wanted in criteria.items())
+        matches = all(
+            (agent_type if name == "agent_type" else getattr(data, name)) == wanted
+            for name, wanted in criteria.items()
+        )
         if matches and len(criteria) > best_criteria:
             best, best_criteria = line, len(criteria)
     return best
 
 
-def _priced(label: str, line: PriceLine, data: RunCompletedData) -> Charge:
+def _by_type(card: RateCardPublishedData, agent_type: str | None) -> Fraction:
+    return Fraction(card.agent_type_multiplier_permille.get(agent_type or "", 1000), 1000)
+
+
+def _priced(label: str, line: PriceLine, data: RunCompletedData, multiplier: Fraction) -> Charge:
+    def micro(quantity: int, price_micro: int, per: int = 1_000) -> int:
+        return floor(Fraction(quantity * price_micro, per) * multiplier + Fraction(1, 2))
+
     cached_price = line.cached_micro_per_1k
     reasoning_price = line.reasoning_micro_per_1k
     if cached_price is None:
@@ -332,19 +365,11 @@ def _priced(label: str, line: PriceLine, data: RunCompletedData) -> Charge:
         reasoning_price = line.output_micro_per_1k
     return Charge(
         label,
-        run_micro=line.run_micro,
-        input_micro=_per_1k(data.input_tokens - data.cached_tokens, line.input_micro_per_1k),
-        output_micro=_per_1k(data.output_tokens - data.reasoning_tokens, line.output_micro_per_1k),
-        cached_micro=_per_1k(data.cached_tokens, cached_price),
-        reasoning_micro=_per_1k(data.reasoning_tokens, reasoning_price),
-        bytes_micro=_per_mb(data.request_bytes, line.request_micro_per_mb)
-        + _per_mb(data.response_bytes, line.response_micro_per_mb),
+        run_micro=micro(1, line.run_micro, 1),
+        input_micro=micro(data.input_tokens - data.cached_tokens, line.input_micro_per_1k),
+        output_micro=micro(data.output_tokens - data.reasoning_tokens, line.output_micro_per_1k),
+        cached_micro=micro(data.cached_tokens, cached_price),
+        reasoning_micro=micro(data.reasoning_tokens, reasoning_price),
+        bytes_micro=micro(data.request_bytes, line.request_micro_per_mb, 1_000_000)
+        + micro(data.response_bytes, line.response_micro_per_mb, 1_000_000),
     )
-
-
-def _per_1k(tokens: int, price_micro: int) -> int:
-    return (tokens * price_micro + 500) // 1_000
-
-
-def _per_mb(size_bytes: int, price_micro: int) -> int:
-    return (size_bytes * price_micro + 500_000) // 1_000_000

@@ -106,6 +106,8 @@ def _mended(event: Event) -> Event:
         _mend_run(event, data)
     elif event["type"] == catalog.MEMBERSHIP_CHANGED:
         _keep_one_owner(data)
+    elif event["type"] == catalog.RATE_CARD_PUBLISHED:
+        _mend_card(data)
     elif event["type"] == catalog.ORGANISATION_REGISTERED:
         data["parent_id"] = f"{data['organisation_id'][:60]}-up"
     elif event["type"] == control.CREDITS_GRANTED:
@@ -132,6 +134,14 @@ def _mend_run(event: Event, data: Event) -> None:
     first_token_us, latency_us = data.get("time_to_first_token_us"), data.get("latency_us")
     if first_token_us is not None and latency_us is not None:
         data["time_to_first_token_us"] = min(first_token_us, latency_us)
+
+
+def _mend_card(data: Event) -> None:
+    data["currency"] = data.get("currency") or "EUR"
+    sizes = data.setdefault("session_micro_per_second", {})
+    for name in ("session_amount_micro_per_second", "session_cost_micro_per_second"):
+        if name in data:
+            data[name] = {size: price for size, price in data[name].items() if size in sizes}
 
 
 def _mend_limit(data: Event) -> None:

@@ -8,7 +8,15 @@ import pytest
 from tests.support import model
 from tests.support.budget import share
 from tests.support.core_runner import CoreMeter, run_core
-from tests.support.events import START_US, VALID_ONLY, encode, make_records, rate_card
+from tests.support.events import (
+    START_US,
+    VALID_ONLY,
+    agent,
+    encode,
+    feature,
+    make_records,
+    rate_card,
+)
 from tests.support.model import (
     DAY_US,
     HOUR_US,
@@ -47,8 +55,18 @@ def count_both_ways(
     """Return what the model counts, and the meter that has counted the same records."""
     middle = records[len(records) // 2]
     cards = {
-        records[0].offset: [rate_card(1, START_US - MINUTE_US)],
-        middle.offset: [rate_card(2, START_US + 2 * HOUR_US, run_micro=3)],
+        records[0].offset: [
+            rate_card(1, START_US - MINUTE_US),
+            agent(1, "researcher"),
+            agent(2, "assistant"),
+            feature(1, premium=True),
+        ],
+        middle.offset: [
+            rate_card(2, START_US + 2 * HOUR_US, run_micro=3),
+            agent(1, "assistant"),
+            feature(0, premium=True),
+            feature(1, premium=False),
+        ],
     }
     expected = run_model(
         records, Rules(4, **settings), 0, now_us=NOW_US, log_start=5, clock_us=START_US, cards=cards

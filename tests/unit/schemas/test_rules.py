@@ -74,6 +74,15 @@ SOUND: dict[str, dict[str, Any]] = {
         **ORIGINAL,
         **dict.fromkeys(TAKEN, -1),
     },
+    "rate-card.published": {
+        "name": "default",
+        "version": 1,
+        "effective_from": TIME,
+        "currency": "EUR",
+        "prices": [{"model": "m", "amount": {"run_micro": 1}, "cost": {"run_micro": 1}}],
+        "session_micro_per_second": {"small": 1},
+        "session_amount_micro_per_second": {"small": 1},
+    },
     "import.opened": {
         "team_id": "t",
         "import_id": "i",
@@ -105,6 +114,13 @@ BROKEN = [
     ("usage.voided", {"runs": 1}, Verdict.OUT_OF_RANGE, "data.runs"),
     ("usage.voided", {"latency_us": 1}, Verdict.OUT_OF_RANGE, "data.latency_us"),
     ("usage.voided", {"number": 1}, Verdict.UNKNOWN_FIELD, "data: a field"),
+    ("rate-card.published", {"currency": None}, Verdict.INCONSISTENT, "data: amount and cost need"),
+    (
+        "rate-card.published",
+        {"session_cost_micro_per_second": {"large": 1}},
+        Verdict.INCONSISTENT,
+        "data: session_micro_per_second does not name",
+    ),
     ("import.opened", {"time_to": BEFORE}, Verdict.INCONSISTENT, "data: time_to does not"),
 ]
 

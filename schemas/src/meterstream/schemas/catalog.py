@@ -169,19 +169,13 @@ class PlanPublishedData(Data):
     overdraft_micro: PoolMicro = 0
 
 
-class PriceLine(Data):
-    """What a run costs that matches all of the line's criteria; an absent criterion matches any.
+class UnitPrices(Data):
+    """What one unit of each kind costs: a run, a thousand tokens, a million bytes.
 
-    The line with the most criteria wins, and of those the first. Tokens are priced by the
-    thousand, bytes by the million. Without a price of their own, cached tokens cost what input
-    tokens cost, and reasoning tokens what output tokens cost.
+    Without a price of their own, cached tokens cost what input tokens cost, and reasoning tokens
+    what output tokens cost.
     """
 
-    operation: Operation | None = None
-    provider: Name | None = None
-    model: Name | None = None
-    feature_id: Id | None = None
-    agent_type: Code | None = None
     run_micro: PriceMicro = 0
     input_micro_per_1k: PriceMicro = 0
     output_micro_per_1k: PriceMicro = 0
@@ -191,11 +185,33 @@ class PriceLine(Data):
     response_micro_per_mb: PriceMicro = 0
 
 
+class PriceLine(UnitPrices):
+    """What a run costs that matches all of the line's criteria; an absent criterion matches any.
+
+    The line with the most criteria wins, and of those the first. Its own prices are micro-credits;
+    `amount` is the price in millionths of the card's currency, and `cost` what the provider takes,
+    in the same unit. An API call or the use of a feature is a run of that `operation`.
+    """
+
+    operation: Operation | None = None
+    provider: Name | None = None
+    model: Name | None = None
+    feature_id: Id | None = None
+    agent_type: Code | None = None
+    amount: UnitPrices | None = None
+    cost: UnitPrices | None = None
+
+
+_Sizes = Annotated[dict[Code, CreditsMicro], Field(max_length=100)]
+
+
 class RateCardPublishedData(Data):
     """One version of a rate card. Of the cards in effect at a run's time the latest prices it.
 
     Multipliers are in thousandths: 1000 leaves a price as it is. One of `agent_type` and the one
-    of premium features multiply each other where both apply.
+    of premium features multiply each other where both apply; they raise what is charged, and not
+    the provider's cost. Sessions are priced by the size of their machine: a size that is not named
+    is unpriced if others are. All versions of a card that name a currency name the same.
     """
 
     name: Id
@@ -203,13 +219,31 @@ class RateCardPublishedData(Data):
     currency: Currency | None = None
     effective_from: Time
     prices: Annotated[tuple[PriceLine, ...], Field(strict=False, max_length=MAX_PRICE_LINES)]
-    session_micro_per_second: Annotated[dict[Code, CreditsMicro], Field(max_length=100)] = Field(
-        default_factory=dict
-    )
+    session_micro_per_second: _Sizes = Field(default_factory=dict)
+    session_amount_micro_per_second: _Sizes = Field(default_factory=dict)
+    session_cost_micro_per_second: _Sizes = Field(default_factory=dict)
     agent_type_multiplier_permille: Annotated[dict[Code, Permille], Field(max_length=100)] = Field(
         default_factory=dict
     )
     premium_multiplier_permille: Permille = 1000
+
+    @model_validator(mode="after")
+    def _money_has_a_currency(self) -> Self:
+        in_money = (self.session_amount_micro_per_second, self.session_cost_micro_per_second)
+        if self.currency is None and (
+            any(in_money) or any(line.amount or line.cost for line in self.prices)
+        ):
+            raise PydanticCustomError("inconsistent", "amount and cost need a currency")
+        if any(sizes.keys() - self.session_micro_per_second.keys() for sizes in in_money):
+            raise PydanticCustomError(
+                "inconsistent", "session_micro_per_second does not name each machine size"
+            )
+        return self
+
+    @property
+    def label(self) -> str:
+        """The card as charges name it: name@version."""
+        return f"{self.name}@{self.version}"
 
 
 class OrganisationRegistered(Envelope):

@@ -39,6 +39,12 @@ def feature(name: str = "f", *, premium: bool = False) -> Json:
     return envelope("feature.registered", f"f-{name}", NOW, data)
 
 
+def agent(name: str, agent_type: str) -> Json:
+    """Return the registration of an agent."""
+    data = {"agent_id": name, "name": "n", "agent_type": agent_type, "created_by": "u"}
+    return envelope("agent.registered", f"a-{name}", NOW, {**data, "created_at": text_of(NOW)})
+
+
 def judge(
     *events: Json | bytes | None, at_us: int = NOW, known: Entries | None = None
 ) -> tuple[list[int], list[tuple[int, Verdict, str]]]:
@@ -63,12 +69,7 @@ def test_what_the_core_needs_is_kept() -> None:
         NOW,
         {"team_id": "t", "organisation_id": "o", "name": "n", "zone": "UTC"},
     )
-    agent = envelope(
-        "agent.registered", "a", NOW,
-        {"agent_id": "a", "name": "n", "agent_type": "x", "created_by": "u",
-         "created_at": text_of(NOW)},
-    )  # fmt: skip
-    kept = with_catalog(organisation("o"), team, agent, feature(), plan(), card())
+    kept = with_catalog(organisation("o"), team, agent("a", "x"), feature(), plan(), card())
     assert list(kept.catalog) == [
         "organisation/o",
         "team/t",
@@ -81,7 +82,7 @@ def test_what_the_core_needs_is_kept() -> None:
         3, NOW, '{"specversion":"1.0","id":"f-f","source":"/tests","time":"2026-01-01T00:00:00Z",'
         '"type":"meterstream.feature.registered.v1","data":{"feature_id":"f","name":"n","premium":false}}',
     )  # fmt: skip
-    assert [one.label for one in kept.book.cards] == ["default@1"]
+    assert kept.book.labels == ["default@1"]
     assert list(kept.cards) == ["rate-card/default/1"]
 
 
@@ -218,7 +219,7 @@ def test_two_cards_do_not_begin_at_once() -> None:
 def test_cards_of_other_names_are_other_cards() -> None:
     """A card is compared with those of its own name; only the default one prices runs."""
     known = with_catalog(card(1, NOW - HOUR), card(1, NOW - HOUR, name="special"))
-    assert [one.label for one in known.book.cards] == ["default@1"]
+    assert known.book.labels == ["default@1"]
     assert judge(card(2, NOW - HOUR, name="third"), known=known) == ([0], [])
     assert judge(card(2, NOW - HOUR, name="special"), known=known)[0] == []
 
@@ -229,13 +230,47 @@ def test_a_card_joins_the_book_with_its_lines() -> None:
     taken, _ = judge_catalog(known, entries(card(2, NOW + HOUR), feature(), first=5))
     after = known.with_taken(taken)
     assert [
-        (one.version, one.effective_us, one.lines[0].run_micro) for one in after.book.cards
+        (one.data.version, one.effective_us, one.data.prices[0].run_micro)
+        for one in after.book.cards
     ] == [
         (1, NOW, 5),
         (2, NOW + HOUR, 0),
     ]
-    assert after.with_taken(taken[1:]).book is after.book
+    assert after.with_taken(taken[1:]).book.cards is after.book.cards
     assert len(known.book.cards) == 1
+
+
+def test_agents_and_premium_features_are_known_to_the_book() -> None:
+    """The last word on an agent or a feature holds, and the entries before stay as they were."""
+    known = with_catalog(agent("a", "x"), agent("b", "y"), feature("f", premium=True))
+    taken, _ = judge_catalog(
+        known, entries(agent("a", "z"), feature("f"), feature("g", premium=True))
+    )
+    after = known.with_taken(taken)
+    assert (known.agent_types, known.premium) == ({"a": "x", "b": "y"}, frozenset({"f"}))
+    assert (after.agent_types, after.premium) == ({"a": "z", "b": "y"}, frozenset({"g"}))
+    assert [entries.book.type_of("a") for entries in (known, after)] == ["x", "z"]
+    assert after.book.type_of("nobody") == ""
+
+
+def test_all_versions_of_a_card_are_in_one_currency() -> None:
+    """Another currency is refused; versions without prices in money may stand between."""
+
+    def version(number: int, currency: str | None, name: str = "default") -> Json:
+        made = card(number, NOW + number * HOUR, name=name)
+        return {**made, "data": {**made["data"], "currency": currency}}
+
+    detail = (
+        "data.currency: default@2 is in USD, and all versions of a card are in one currency;"
+        " publish it under another name"
+    )
+    assert judge(
+        version(1, None), version(2, "USD"), version(3, "EUR"), version(4, None), version(5, "USD"),
+        version(1, "EUR", "other"),
+    ) == (
+        [0, 1, 3, 4, 5],
+        [(2, Verdict.NOT_ALLOWED, detail)],
+    )  # fmt: skip
 
 
 def test_an_organisation_is_not_part_of_its_own_part() -> None:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from tests.support.craft import MINUTE, NOW, Json, encode, run
 
-from meterstream.schemas.catalog import PriceLine
+from meterstream.schemas.catalog import PriceLine, RateCardPublishedData
+from meterstream.schemas.times import from_us
 from meterstream.streams.core import prices
 from meterstream.streams.core.columns import run_columns, times_to_us
 from meterstream.streams.core.decode import Completed, decode_event
@@ -25,7 +26,11 @@ def price(*events: Json, cards: tuple[Card, ...] = (), book: PriceBook | None = 
 
 def card(version: int, effective_us: int, *lines: PriceLine) -> Card:
     """Return a version of the default card."""
-    return Card(f"default@{version}", version, effective_us, lines)
+    return Card.of(
+        RateCardPublishedData(
+            name="default", version=version, effective_from=from_us(effective_us), prices=lines
+        )
+    )
 
 
 def labels(priced: Priced) -> list[str]:
@@ -134,4 +139,4 @@ def test_what_is_remembered_of_names_is_bounded(monkeypatch: pytest.MonkeyPatch)
     book = PriceBook([card(1, 0, PriceLine(run_micro=7))])
     for i in range(10):
         assert price(run(model=f"m-{i}"), book=book).total_micro.tolist() == [7]
-    assert len(book._lines) <= 3
+    assert len(book._lines.row_of) <= 3

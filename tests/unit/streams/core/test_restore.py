@@ -169,7 +169,7 @@ def test_a_genesis_carries_over_what_it_names() -> None:
     assert read.dedup_ids == 2
     assert read.sessions == old.state.sessions
     assert list(read.control.kept.values()) == [entry]
-    assert [one.label for one in read.entries.book.cards] == ["default@1"]
+    assert read.entries.book.labels == ["default@1"]
     assert contents_of(read)["totals"] == contents_of(old.state)["totals"]
     assert len(list(read.totals.items())) == 2
     assert read.reached == {day: {("team", "l"): 500}}

@@ -1,12 +1,15 @@
 """Catalog entries: which are taken into the chain, and what the core keeps of them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, cast
 
 from meterstream.schemas.catalog import (
+    DEFAULT_CARD,
+    AgentRegistered,
     CatalogEvent,
+    FeatureRegistered,
     MembershipChanged,
     OrganisationRegistered,
     PlanPublished,
@@ -24,7 +27,7 @@ from meterstream.schemas.verdicts import Verdict
 
 from .batch import Entry
 from .policy import MINUTE_US
-from .prices import DEFAULT_CARD, Card, PriceBook
+from .prices import Card, PriceBook
 from .windows import UTC_ZONE
 
 CARD_NOTICE_US: Final = 5 * MINUTE_US
@@ -65,6 +68,10 @@ class Entries:
     """The organisation that an organisation is part of, where it is part of one."""
     zones: dict[str, str] = field(default_factory=dict)
     """The zone of each team that is registered."""
+    agent_types: dict[str, str] = field(default_factory=dict)
+    """The type of each agent that is registered."""
+    premium: frozenset[str] = frozenset()
+    """The features that are premium ones."""
     book: PriceBook = field(default_factory=PriceBook)
 
     def zone_of(self, team_id: str) -> str:
@@ -76,7 +83,7 @@ class Entries:
         if not catalog:
             return self
         kept, cards, parents = dict(self.catalog), dict(self.cards), dict(self.parents)
-        zones = dict(self.zones)
+        zones, agent_types, premium = dict(self.zones), dict(self.agent_types), set(self.premium)
         for entry in catalog:
             event = cast(CatalogEvent, parse_event(entry.event.encode(), CATALOG))
             key = catalog_key(event)
@@ -87,10 +94,16 @@ class Entries:
                 _follow_parent(parents, event)
             elif isinstance(event, TeamRegistered):
                 zones[event.data.team_id] = event.data.zone
+            elif isinstance(event, AgentRegistered):
+                agent_types[event.data.agent_id] = event.data.agent_type
+            elif isinstance(event, FeatureRegistered):
+                premium.discard(event.data.feature_id)
+                premium.update((event.data.feature_id,) if event.data.premium else ())
         book = self.book
         if len(cards) > len(self.cards):  # none is ever replaced
             book = PriceBook(Card.of(card) for card in cards.values() if card.name == DEFAULT_CARD)
-        return Entries(kept, cards, parents, zones, book)
+        known = agent_types, frozenset(premium)
+        return Entries(kept, cards, parents, zones, *known, book.knowing(*known))
 
 
 def _follow_parent(parents: dict[str, str], event: OrganisationRegistered) -> None:
@@ -170,6 +183,7 @@ class _Catalog:
                 Verdict.NOT_ALLOWED,
                 "data.effective_from: another version takes effect at this time",
             )
+        _check_currency(event.data, self._cards.values())
         priced_before = any(other <= max(effective_us, log_time_us) for other in others)
         if priced_before and effective_us < log_time_us + CARD_NOTICE_US:
             raise InvalidEvent(
@@ -187,6 +201,24 @@ class _Catalog:
                     Verdict.NOT_ALLOWED, "data.parent_id: is itself part of the organisation"
                 )
             above = self._parents.get(above)
+
+
+def _check_currency(
+    card: RateCardPublishedData, published: Iterable[RateCardPublishedData]
+) -> None:
+    """Refuse a card in another currency than the earlier ones of its name.
+
+    Amounts are summed up over versions, so they must be of one kind.
+    """
+    for other in published:
+        if other.name == card.name and None not in (other.currency, card.currency):
+            if other.currency == card.currency:
+                return
+            raise InvalidEvent(
+                Verdict.NOT_ALLOWED,
+                f"data.currency: {other.label} is in {other.currency}, and all versions of a card"
+                " are in one currency; publish it under another name",
+            )
 
 
 def internal_reject(topic: str, entry: Entry, error: Exception) -> EntryReject:

@@ -1,19 +1,34 @@
-"""What a run costs: rate cards, the line of a card that fits, and exact integer arithmetic."""
+"""What runs cost: the cards in force, the lines that fit, and exact arithmetic on arrays.
 
-from collections.abc import Iterable, Sequence
+`meterstream.schemas.pricing` prices one run at a time and comes to the same amounts.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
+from math import gcd
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from meterstream.schemas.catalog import PriceLine, RateCardPublishedData
+from meterstream.schemas.catalog import RateCardPublishedData
+from meterstream.schemas.pricing import (
+    ONE_PERMILLE,
+    ONE_PPM,
+    PER_BYTES,
+    PER_RUN,
+    PER_TOKENS,
+    line_for,
+    multipliers_of,
+    unit_prices,
+)
 from meterstream.schemas.times import to_us
 
-DEFAULT_CARD: Final = "default"
-"""The name of the card that prices every team."""
-EXPLICIT: Final = "explicit"
-UNPRICED: Final = "unpriced"
+from .cells import CellKey
+
+_I64 = NDArray[np.int64]
 
 _SAFE: Final = 2**60
 """Seven products below this (bytes are priced twice) add up to less than 2^63."""
@@ -21,62 +36,128 @@ _SAFE: Final = 2**60
 MAX_REMEMBERED_LINES: Final = 100_000
 
 COMPONENTS: Final = 6
-"""run, input, output, cached, reasoning, bytes; `explicit_micro` is not priced by a card."""
+"""run, input, output, cached, reasoning, bytes: what lines of a card price."""
+_UNIT_PRICES: Final = 7
+"""The same with bytes of requests and of responses apart."""
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
     """A rate card that is in force from `effective_us` on."""
 
-    label: str
-    """name@version, as charges name it."""
-    version: int
+    data: RateCardPublishedData
     effective_us: int
-    lines: tuple[PriceLine, ...]
+    asks_agent_types: bool
+    """Whether a price depends on the type of the agent."""
+    asks_premium: bool
+    """Whether a price depends on whether the feature is a premium one."""
 
     @classmethod
     def of(cls, data: RateCardPublishedData) -> "Card":
         """Return the card that a `rate-card.published` event describes."""
+        by_type = any(line.agent_type is not None for line in data.prices)
         return cls(
-            f"{data.name}@{data.version}", data.version, to_us(data.effective_from), data.prices
+            data,
+            to_us(data.effective_from),
+            by_type or bool(data.agent_type_multiplier_permille),
+            data.premium_multiplier_permille != ONE_PERMILLE,
         )
 
-    def line_for(
-        self, operation: str, provider: str, model: str, feature_id: str
-    ) -> PriceLine | None:
-        """Return the most specific line that fits, the first of equals; None if none does.
 
-        Lines for an agent type do not fit: the type of an agent is not looked up here.
-        """
-        best, best_rank = None, -1
-        for line in self.lines:
-            wanted = (
-                (line.operation, operation),
-                (line.provider, provider),
-                (line.model, model),
-                (line.feature_id, feature_id),
-            )
-            if line.agent_type is not None or any(
-                want is not None and want != have for want, have in wanted
-            ):
-                continue
-            rank = sum(want is not None for want, _ in wanted)
-            if rank > best_rank:
-                best, best_rank = line, rank
-        return best
+class _Lines:
+    """The prices that were asked for so far, one row each; row 0 prices nothing."""
+
+    def __init__(self) -> None:
+        self.row_of: dict[tuple[int, str, str, str, str, str, bool], int] = {}
+        self._rows: list[tuple[int, ...]] = [(0,) * _UNIT_PRICES]
+        self._amounts: list[tuple[int, ...]] = [(0,) * _UNIT_PRICES]
+        self._costs: list[tuple[int, ...]] = [(0,) * _UNIT_PRICES]
+        self._factors: list[tuple[int, int]] = [(1, 1)]
+        self._named: list[tuple[int, int]] = [(-1, ONE_PPM)]
+        self._table: _Table | None = None
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, card: RateCardPublishedData, number: int, multiplier_ppm: int) -> int:
+        """Return the new row of a line of a card, with what its prices are multiplied by."""
+        line, shared = card.prices[number], gcd(multiplier_ppm, ONE_PPM)
+        none = (0,) * _UNIT_PRICES
+        self._rows.append(unit_prices(line))
+        self._amounts.append(none if line.amount is None else unit_prices(line.amount))
+        self._costs.append(none if line.cost is None else unit_prices(line.cost))
+        self._factors.append((multiplier_ppm // shared, ONE_PPM // shared))
+        self._named.append((number, multiplier_ppm))
+        self._table = None
+        return len(self._rows) - 1
+
+    def table(self) -> "_Table":
+        """Return the rows as arrays."""
+        if self._table is None:
+            self._table = _Table(
+                *(
+                    np.array(rows, np.int64)
+                    for rows in (
+                        self._rows, self._amounts, self._costs, self._factors, self._named,
+                    )
+                )
+            )  # fmt: skip
+        return self._table
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Prices by row: shape (rows, 7) for credits, amounts and costs, (rows, 2) for the others."""
+
+    credits: _I64
+    amounts: _I64
+    costs: _I64
+    factors: _I64
+    """Numerator and denominator of the multiplier."""
+    named: _I64
+    """Which line of its card a row is, and its multiplier in millionths."""
+
+    @cached_property
+    def multiplies(self) -> bool:
+        """Whether a row has a multiplier other than one."""
+        return bool((self.factors != 1).any())
+
+    @cached_property
+    def in_money(self) -> bool:
+        """Whether a row has a price in a currency, or a cost."""
+        return bool(self.amounts.any() or self.costs.any())
+
+
+@dataclass(frozen=True, slots=True)
+class Quantities:
+    """How much of what each run used. All arrays have one length."""
+
+    tokens: Sequence[_I64]
+    """Uncached input, plain output, cached and reasoning tokens."""
+    sizes: Sequence[_I64]
+    """Request and response bytes."""
 
 
 class PriceBook:
     """The cards that price runs, by the time from which they are in force. Immutable."""
 
     def __init__(self, cards: Iterable[Card] = ()) -> None:
-        self.cards: Sequence[Card] = sorted(cards, key=lambda c: (c.effective_us, c.version))
+        self.cards: Sequence[Card] = sorted(
+            cards, key=lambda card: (card.effective_us, card.data.version)
+        )
+        self.labels: Sequence[str] = [card.data.label for card in self.cards]
         self._effective_us = np.array([card.effective_us for card in self.cards], np.int64)
-        self._lines: dict[tuple[int, str, str, str, str], int] = {}
-        self._line_prices: list[tuple[int, ...]] = [(0,) * 7]
-        self._prices: NDArray[np.int64] = np.zeros((1, 7), np.int64)
+        self._agent_types: Mapping[str, str] = {}
+        self._premium: frozenset[str] = frozenset()
+        self._lines = _Lines()
 
-    def card_at(self, times_us: NDArray[np.int64]) -> NDArray[np.int64]:
+    def knowing(self, agent_types: Mapping[str, str], premium: frozenset[str]) -> "PriceBook":
+        """Return the same cards for other agents and premium features."""
+        book = copy(self)
+        book._agent_types, book._premium = agent_types, premium
+        return book
+
+    def card_at(self, times_us: _I64) -> _I64:
         """Return for each time the index in `cards` of the card in force, -1 where none is."""
         return np.searchsorted(self._effective_us, times_us, side="right") - 1
 
@@ -85,72 +166,89 @@ class PriceBook:
 
         Row numbers that `line_index` gave before mean nothing afterwards.
         """
-        if len(self._lines) > MAX_REMEMBERED_LINES:
-            self._lines.clear()
-            del self._line_prices[1:]
-            self._prices = self._prices[:1]
+        if len(self._lines.row_of) > MAX_REMEMBERED_LINES:
+            self._lines = _Lines()
 
-    def line_index(
-        self, card: int, operation: str, provider: str, model: str, feature_id: str
-    ) -> int:
-        """Return which row of `prices` prices a run by `card`; 0 where nothing prices it."""
+    def type_of(self, agent_id: str) -> str:
+        """Return the type of an agent, empty where the catalog has no such agent."""
+        return self._agent_types.get(agent_id, "")
+
+    def line_index(self, card: int, key: CellKey) -> int:
+        """Return which row of prices prices the runs of a cell by `card`; 0 where none does."""
         if card < 0:
             return 0
-        key = (card, operation, provider, model, feature_id)
-        index = self._lines.get(key)
-        if index is None:
-            line = self.cards[card].line_for(operation, provider, model, feature_id)
-            index = 0
-            if line is not None:
-                index = len(self._line_prices)
-                self._line_prices.append(_prices_of(line))
-            self._lines[key] = index
-        return index
+        one = self.cards[card]
+        agent_type = self.type_of(key[4]) if one.asks_agent_types else ""
+        premium = one.asks_premium and key[7] in self._premium
+        asked = (card, key[9], key[6], key[5], key[7], agent_type, premium)
+        row = self._lines.row_of.get(asked)
+        if row is None:
+            number = line_for(one.data, *asked[1:6])
+            row = 0
+            if number is not None:
+                by_type, by_premium = multipliers_of(one.data, agent_type, premium=premium)
+                row = self._lines.add(one.data, number, by_type * by_premium)
+            self._lines.row_of[asked] = row
+        return row
 
-    def components(
-        self,
-        lines: NDArray[np.int64],
-        tokens: Sequence[NDArray[np.int64]],
-        sizes: Sequence[NDArray[np.int64]],
-    ) -> NDArray[np.int64]:
+    def components(self, rows: _I64, quantities: Quantities) -> _I64:
         """Return the credits of each run by component, in micro-credits, shape (6, runs).
 
-        `tokens` are uncached input, plain output, cached and reasoning tokens; `sizes` request
-        and response bytes. Each product is rounded half up to a whole micro-credit. Where a
-        product could exceed 64 bits it is computed with Python's integers and cut at 2^60.
+        Each product of a quantity, a price and the multipliers is rounded half up to a whole
+        micro-credit. Where it could exceed 64 bits it is computed with Python's integers and cut
+        at 2^60.
         """
-        if len(self._prices) != len(self._line_prices):
-            self._prices = np.array(self._line_prices, np.int64)
-        prices = self._prices[lines]
-        rows = [prices[:, 0]]
-        rows += [_rounded(n, prices[:, 1 + i], 1_000) for i, n in enumerate(tokens)]
-        rows.append(
-            _rounded(sizes[0], prices[:, 5], 1_000_000)
-            + _rounded(sizes[1], prices[:, 6], 1_000_000)
-        )
-        return np.stack(rows)
+        table = self._lines.table()
+        factors = table.factors[rows] if table.multiplies else None
+        priced = _products(quantities, table.credits[rows], factors)
+        priced[5] += priced.pop()
+        return np.stack(priced)
+
+    def money(self, rows: _I64, quantities: Quantities) -> tuple[_I64, _I64]:
+        """Return the price of each run in the card's currency, and its cost, in millionths.
+
+        Both are rounded as `components` are, and summed up. No multiplier raises the cost.
+        """
+        table = self._lines.table()
+        if not table.in_money:
+            return np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
+        factors = table.factors[rows] if table.multiplies else None
+        amounts = _products(quantities, table.amounts[rows], factors)
+        costs = _products(quantities, table.costs[rows], None)
+        return np.sum(amounts, axis=0), np.sum(costs, axis=0)
+
+    def lines(self, rows: _I64) -> _I64:
+        """Return which line of its card priced each run, -1 for none, and its multiplier (ppm)."""
+        return self._lines.table().named[rows].T
 
 
-def _prices_of(line: PriceLine) -> tuple[int, ...]:
-    cached, reasoning = line.cached_micro_per_1k, line.reasoning_micro_per_1k
-    return (
-        line.run_micro,
-        line.input_micro_per_1k,
-        line.output_micro_per_1k,
-        line.input_micro_per_1k if cached is None else cached,
-        line.output_micro_per_1k if reasoning is None else reasoning,
-        line.request_micro_per_mb,
-        line.response_micro_per_mb,
-    )
+def _products(quantities: Quantities, prices: _I64, factors: _I64 | None) -> list[_I64]:
+    """Return run, input, output, cached, reasoning, request and response, rounded half up."""
+    found = [prices[:, 0]]
+    if factors is not None:
+        found = [_rounded(np.ones(len(prices), np.int64), prices[:, 0], PER_RUN, factors)]
+    for i, amounts in enumerate(quantities.tokens, 1):
+        found.append(_rounded(amounts, prices[:, i], PER_TOKENS, factors))
+    for i, amounts in enumerate(quantities.sizes, 5):
+        found.append(_rounded(amounts, prices[:, i], PER_BYTES, factors))
+    return found
 
 
-def _rounded(amounts: NDArray[np.int64], prices: NDArray[np.int64], unit: int) -> NDArray[np.int64]:
+def _rounded(amounts: _I64, prices: _I64, unit: int, factors: _I64 | None) -> _I64:
     if not len(amounts):
         return amounts
-    if int(amounts.max()) * int(prices.max()) < _SAFE:
-        return (amounts * prices + unit // 2) // unit
+    bound = int(amounts.max()) * int(prices.max())
+    if factors is None:
+        if bound < _SAFE:
+            return (amounts * prices + unit // 2) // unit
+        factors = np.ones((len(amounts), 2), np.int64)
+    numerators, units = factors[:, 0], factors[:, 1] * unit
+    if bound * int(numerators.max()) < _SAFE:
+        return (amounts * prices * numerators + units // 2) // units
     exact = (
-        min((amount * price + unit // 2) // unit, _SAFE)
-        for amount, price in zip(amounts.tolist(), prices.tolist(), strict=True)
+        min((amount * price * numerator + units // 2) // units, _SAFE)
+        for amount, price, numerator, units in zip(
+            amounts.tolist(), prices.tolist(), numerators.tolist(), units.tolist(), strict=True
+        )
     )
     return np.fromiter(exact, np.int64, len(amounts))

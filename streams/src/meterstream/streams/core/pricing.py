@@ -7,10 +7,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from meterstream.schemas.pricing import EXPLICIT, UNPRICED
+
 from .cells import CellKey
 from .columns import RunColumns, cell_keys
 from .decode import Completed
-from .prices import COMPONENTS, EXPLICIT, UNPRICED, PriceBook
+from .prices import COMPONENTS, PriceBook, Quantities
 
 _I64 = NDArray[np.int64]
 
@@ -68,8 +70,7 @@ def price_runs(
     card = book.card_at(times_us)
     lines = _lines(book, keys, cell, card)
     components = np.empty((COMPONENTS + 1, len(at)), np.int64)
-    components[:COMPONENTS] = book.components(
-        lines,
+    quantities = Quantities(
         (
             columns.input_tokens - columns.cached_tokens,
             columns.output_tokens - columns.reasoning_tokens,
@@ -78,12 +79,13 @@ def price_runs(
         ),
         (columns.request_bytes, columns.response_bytes),
     )
+    components[:COMPONENTS] = book.components(lines, quantities)
     explicit = columns.explicit_micro >= 0
     components[:, explicit] = 0
     components[COMPONENTS] = np.where(explicit, columns.explicit_micro, 0)
     label = np.where(lines > 0, card + _LABEL_CARDS, _LABEL_UNPRICED)
     label[explicit] = _LABEL_EXPLICIT
-    labels = [UNPRICED, EXPLICIT, *(one.label for one in book.cards)]
+    labels = [UNPRICED, EXPLICIT, *book.labels]
     return Priced(
         at, times_us, keys, cell, columns, components, components.sum(axis=0), labels, label
     )
@@ -95,12 +97,11 @@ def _lines(book: PriceBook, keys: Sequence[CellKey], cell: _I64, card: _I64) -> 
         return cell
     first = int(card[0])
     if (card == first).all():
-        of_cell = [book.line_index(first, key[9], key[6], key[5], key[7]) for key in keys]
-        return np.array(of_cell, np.int64)[cell]
+        return np.array([book.line_index(first, key) for key in keys], np.int64)[cell]
     return np.array(
         [
-            book.line_index(c, keys[i][9], keys[i][6], keys[i][5], keys[i][7])
-            for c, i in zip(card.tolist(), cell.tolist(), strict=True)
+            book.line_index(one, keys[i])
+            for one, i in zip(card.tolist(), cell.tolist(), strict=True)
         ],
         np.int64,
     )
