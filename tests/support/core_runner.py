@@ -297,6 +297,7 @@ def contents_of(state: PartitionState) -> dict[str, object]:
         "sessions": state.sessions,
         "catalog": state.entries.catalog,
         "control": state.control.kept,
+        "corrected": state.control.corrected.to_bytes(),
         "totals": {
             (window, state.totals.subjects.names[subject]): tuple(amounts)
             for window, used in state.totals.items()

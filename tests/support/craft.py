@@ -11,7 +11,7 @@ from uuid import UUID
 
 from meterstream.schemas.journal import Header, Section, unpack_sections
 from meterstream.schemas.rows import CELL_SUMS
-from meterstream.schemas.times import format_rfc3339, from_us
+from meterstream.schemas.times import format_rfc3339, from_us, parse_rfc3339, to_us
 from meterstream.schemas.verdicts import Verdict
 from meterstream.streams.core import (
     Entry,
@@ -80,6 +80,49 @@ def session(kind: str, event_id: str = "s-1", at_us: int = NOW, **data: Any) -> 
     return envelope(
         f"session.{kind}", event_id, at_us, {"team_id": "team", "session_id": "s", **data}
     )
+
+
+def void(original: Json, **data: Any) -> Json:
+    """Return the void of a completed run as it was counted, `data` where that is not told here."""
+    run, time = original["data"], original["time"]
+    dimensions = ("user_id", "project_id", "agent_id", "model", "provider", "feature_id", "product")
+    taken = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
+    sizes = ("request_bytes", "response_bytes")
+    amounts = {name: -run.get(name, 0) for name in (*taken, *sizes, "credits_micro")}
+    duration_us = to_us(parse_rfc3339(time)) - to_us(parse_rfc3339(run["started_at"]))
+    return envelope(
+        "usage.voided",
+        f"void-{original['id']}",
+        NOW,
+        {
+            "team_id": run["team_id"],
+            "original_source": original["source"],
+            "original_id": original["id"],
+            "original_time": time,
+            "run_id": run["run_id"],
+            "operation": run["operation"],
+            "card": "explicit" if "credits_micro" in run else "unpriced",
+            "errors": -int(run["status"] == "failed"),
+            "unpriced_runs": -int("credits_micro" not in run),
+            "duration_us": -duration_us,
+            "latency_us": -run.get("latency_us", duration_us),
+            **{name: run[name] for name in (*dimensions, "session_id") if name in run},
+            **amounts,
+            **data,
+        },
+    )
+
+
+def adjustment(original: Json, number: int = 1, **data: Any) -> Json:
+    """Return an adjustment of a completed run."""
+    about = void(original)["data"]
+    kept = {name: about[name] for name in about if not name.endswith(_AMOUNTS)}
+    return envelope(
+        "usage.adjusted", f"{number}-{original['id']}", NOW, {**kept, "number": number, **data}
+    )
+
+
+_AMOUNTS = ("_tokens", "_bytes", "_us", "_micro", "errors", "_runs")
 
 
 def card(

@@ -79,6 +79,22 @@ CHARGE: Final = (
 """What one counted run was charged, and by which card. In the journal `cell` stands for the
 cell's key; in ClickHouse the key's columns take its place."""
 
+CORRECTION: Final = (
+    Column("control_offset", "int64", "Offset of the correction in the control topic"),
+    Column("event_time", "microseconds", "Event time of the run that is put right, UTC"),
+    Column("cell", "int32", "Row of the run's cell: in CELLS, then on in LATE_MINUTES"),
+    Column("number", "int64", "Number of the adjustment; 0 for a void"),
+    Column("original_source", "text", "CloudEvents source of the run's event"),
+    Column("original_id", "text", "CloudEvents id of the run's event"),
+    Column("run_id", "text", "Run that is put right"),
+    Column("session_id", "text", "Session of the run; empty where none was named"),
+    Column("card", "text", "What the run was priced by: a rate card, explicit or unpriced"),
+    *CELL_SUMS,
+    Column("reason", "text", "Why; empty where nobody said"),
+)
+"""What one correction added to a run's usage, signed: a void takes all of it away. In the journal
+`cell` stands for the cell's key; in ClickHouse the key's columns take its place."""
+
 SESSION: Final = (
     Column("team_id", "text", "Team"),
     Column("session_id", "text", "Session"),

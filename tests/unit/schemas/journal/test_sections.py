@@ -37,6 +37,8 @@ def test_the_numbers_never_change() -> None:
         "CROSSINGS": 14,
         "TOTALS": 15,
         "REACHED": 16,
+        "CORRECTIONS": 17,
+        "CORRECTED": 18,
     }
 
 

@@ -8,7 +8,12 @@ from meterstream.schemas.registry import parse_event
 from meterstream.schemas.verdicts import Verdict
 from meterstream.streams.core import control as module
 from meterstream.streams.core.control import Control, judge_control
+from meterstream.streams.core.corrections import CorrectionEvent
 from meterstream.streams.core.entries import EntryReject
+
+
+def nothing_wrong(correction: CorrectionEvent) -> None:
+    """Take the run of any correction for one that was counted."""
 
 
 def grant(team: str = "team") -> Json:
@@ -36,7 +41,7 @@ def control(
 ) -> tuple[list[int], list[EntryReject]]:
     """Return the offsets of the control entries that are taken, and the refusals."""
     taken, rejects = judge_control(
-        Control(), entries(*events, at_us=NOW + 7), partition, partitions
+        Control(), entries(*events, at_us=NOW + 7), partition, partitions, nothing_wrong
     )
     assert all(entry.log_time_us == NOW + 7 for entry in taken)
     return [entry.offset for entry in taken], rejects
@@ -45,7 +50,7 @@ def control(
 def test_control_entries_are_taken_in_order() -> None:
     """Each event of control is kept with its offset and time, twice if it came twice."""
     assert control(grant(), limit(team_id="team"), grant()) == ([0, 1, 2], [])
-    taken, _ = judge_control(Control(), entries(grant(), grant()), 0, 1)
+    taken, _ = judge_control(Control(), entries(grant(), grant()), 0, 1, nothing_wrong)
     kept = Control().with_taken(taken[:1]).with_taken(taken[1:])
     assert list(kept.kept.values()) == taken
     assert '"grant_id":"g"' in taken[0].event
@@ -89,7 +94,7 @@ def remove_limit(version: int) -> Json:
 def after(*events: Json) -> Control:
     """Return what is known after entries that are all taken."""
     incoming = entries(*events)
-    taken, rejects = judge_control(Control(), incoming, 0, 1)
+    taken, rejects = judge_control(Control(), incoming, 0, 1, nothing_wrong)
     assert (len(taken), rejects) == (len(events), [])
     return Control().with_taken(taken)
 
@@ -102,7 +107,7 @@ def test_the_last_version_of_a_limit_is_in_force() -> None:
     assert (found.data.amount, found.data.version, found.since_us) == (7, 2, NOW)
     assert len(known.kept) == 2
     assert len(known.limits) == 1, "an organisation's limit is not decided with its teams"
-    gone = known.with_taken(judge_control(known, entries(remove_limit(3)), 0, 1)[0])
+    gone = known.with_taken(judge_control(known, entries(remove_limit(3)), 0, 1, nothing_wrong)[0])
     assert (gone.limits.get(("team", "l")), gone.versions[("team", "l")]) == (None, 3)
     assert len(gone.kept) == 2
 
@@ -124,9 +129,9 @@ def test_versions_of_a_limit_ascend(
 ) -> None:
     """An older version, other data under the same one and the end of nothing are refused."""
     if together:
-        _, rejects = judge_control(Control(), entries(*before, event), 0, 1)
+        _, rejects = judge_control(Control(), entries(*before, event), 0, 1, nothing_wrong)
     else:
-        _, rejects = judge_control(after(*before), entries(event), 0, 1)
+        _, rejects = judge_control(after(*before), entries(event), 0, 1, nothing_wrong)
     (reject,) = rejects
     assert reject.verdict is Verdict.NOT_ALLOWED
     assert reason in reject.detail
@@ -136,7 +141,7 @@ def test_a_version_that_is_sent_again_changes_nothing() -> None:
     """The same entry once more is neither taken nor refused."""
     for again in (set_limit(1), remove_limit(2)):
         before = [set_limit(1)] if again["type"].endswith("set.v1") else [set_limit(1), again]
-        assert judge_control(after(*before), entries(again), 0, 1) == ([], [])
+        assert judge_control(after(*before), entries(again), 0, 1, nothing_wrong) == ([], [])
 
 
 def test_an_entry_on_which_the_meter_fails_is_quarantined(monkeypatch: pytest.MonkeyPatch) -> None:

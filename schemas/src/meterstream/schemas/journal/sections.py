@@ -58,6 +58,13 @@ class Section(IntEnum):
     """JSON, only in a genesis: [[window, start_us, end_us, team_id, limit_id, level_permille], ...]
     the highest levels that limits had reached in them."""
 
+    CORRECTIONS = 17
+    """Arrow, CORRECTION columns: one row for each correction that was taken, in their order. They
+    count as late rows, before the events of their record."""
+    CORRECTED = 18
+    """Only in a genesis: the corrections that are known, 28 bytes each: see
+    `meterstream.streams.core.corrections`."""
+
 
 def pack_sections(sections: Mapping[Section, bytes]) -> bytes:
     """Return the value that holds `sections`, in the order of their numbers."""

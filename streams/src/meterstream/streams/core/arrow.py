@@ -9,12 +9,13 @@ import pyarrow as pa
 
 from meterstream.schemas.arrow import arrow_schema
 from meterstream.schemas.journal import MalformedRecord
-from meterstream.schemas.rows import CELL, CELL_KEY, CELL_SUMS, CHARGE, SESSION
+from meterstream.schemas.rows import CELL, CELL_KEY, CELL_SUMS, CHARGE, CORRECTION, SESSION
 
 from .cells import SUMS, CellKey, CellValues, Sketch
 
 CELL_SCHEMA: Final = arrow_schema(CELL)
 CHARGE_SCHEMA: Final = arrow_schema(CHARGE)
+CORRECTION_SCHEMA: Final = arrow_schema(CORRECTION)
 SESSION_SCHEMA: Final = arrow_schema(SESSION)
 
 

@@ -116,6 +116,32 @@ def values_alone(folded: Folded) -> CellValues:
     )
 
 
+def added_up(some: CellValues, others: CellValues) -> CellValues:
+    """Return the sums of two lots of values, which may be negative; those of `some` come first."""
+    index = {key: i for i, key in enumerate(some.keys)}
+    for key in others.keys:
+        index.setdefault(key, len(index))
+    sums = np.zeros((len(index), SUMS), np.int64)
+    sums[: len(some)] = some.sums
+    latency: list[Sketch] = [dict(one) for one in some.latency]
+    first_token: list[Sketch] = [dict(one) for one in some.first_token]
+    latency += [{} for _ in range(len(index) - len(some))]
+    first_token += [{} for _ in range(len(index) - len(some))]
+    for i, key in enumerate(others.keys):
+        at = index[key]
+        sums[at] += others.sums[i]
+        _merge_sketch(latency[at], others.latency[i])
+        _merge_sketch(first_token[at], others.first_token[i])
+    return CellValues(list(index), sums, latency, first_token)
+
+
+def _merge_sketch(sketch: Sketch, more: Sketch) -> None:
+    for bucket, count in more.items():
+        total = sketch.pop(bucket, 0) + count
+        if total:
+            sketch[bucket] = total
+
+
 class OpenCells:
     """The cells of one partition whose minutes still take events."""
 

@@ -22,7 +22,8 @@ from meterstream.schemas.verdicts import Verdict, is_rejected, ledger_class, rea
 from .batch import Entry, EventBatch
 from .clock import run_clock
 from .columns import run_columns, times_to_us
-from .control import Control, judge_control
+from .control import Control, corrections_of, judge_control
+from .corrections import Correction, Counted
 from .decode import (
     SESSION_EVENTS,
     TYPE_NUMBER,
@@ -90,7 +91,7 @@ def compute_step(
     control_to = _position_after("control", state.control_position, control, control_to)
     taken_catalog, catalog_rejects = judge_catalog(state.entries, catalog)
     taken_control, control_rejects = judge_control(
-        state.control, control, state.partition, state.policy.partitions
+        state.control, control, state.partition, state.policy.partitions, _counted(state).check
     )
     # Each partition reads the whole catalog; one of them reports what is wrong with it.
     rejects = [*(catalog_rejects if state.partition == 0 else ()), *control_rejects]
@@ -100,6 +101,7 @@ def compute_step(
         state.control.with_taken(taken_control),
         tuple(taken_catalog),
         tuple(taken_control),
+        tuple(corrections_of(taken_control)),
         tuple(rejects),
         catalog_to,
         control_to,
@@ -109,6 +111,10 @@ def compute_step(
         position = state.events_position
         batch = EventBatch(position, position, (), (), ())
     return compute_around_offenders(partial(_compute, context), batch)
+
+
+def _counted(state: PartitionState) -> Counted:
+    return Counted(state.dedup, state.policy.horizon_us, state.clock_us, state.ids_since_us)
 
 
 def _position_after(topic: str, position: int, entries: Sequence[Entry], to: int | None) -> int:
@@ -130,6 +136,7 @@ class _Context:
     governed: Control
     catalog: tuple[KeptEntry, ...]
     control: tuple[KeptEntry, ...]
+    corrections: tuple[Correction, ...]
     rejects: tuple[EntryReject, ...]
     catalog_to: int
     control_to: int
@@ -171,7 +178,7 @@ def _compute(context: _Context, batch: EventBatch, quarantined: Mapping[int, str
     where = event_offsets(batch, valid.at[runs.at]), valid.clocks_us[runs.at], runs
     try:
         counted = judged.verdicts == Verdict.COUNTED
-        usage = encode_usage(state, *where, runs.chosen(counted))
+        usage = encode_usage(state, *where, runs.chosen(counted), context.corrections)
     except CellFull:
         on_time = ~are_late(state, runs, valid.clocks_us[runs.at])
         room = Room(state.cells, runs, measures_of(runs), on_time)
@@ -180,7 +187,7 @@ def _compute(context: _Context, batch: EventBatch, quarantined: Mapping[int, str
             if judged.verdicts[i] == Verdict.AMOUNT_TOO_LARGE:
                 details[int(valid.at[i])] = NO_ROOM
         counted = judged.verdicts == Verdict.COUNTED
-        usage = encode_usage(state, *where, runs.chosen(counted))
+        usage = encode_usage(state, *where, runs.chosen(counted), context.corrections)
     by_record[valid.at] = judged.verdicts
     sessions = _follow_sessions(state, valid, counted)
 
@@ -222,7 +229,7 @@ def _compute(context: _Context, batch: EventBatch, quarantined: Mapping[int, str
             context.control,
             usage.late,
             tuple(stand for one in decided.standings for stand in one.stands()),
-            used=used,
+            used=None if context.corrections else used,
         ),
         events_to=batch.end,
         control_to=context.control_to,

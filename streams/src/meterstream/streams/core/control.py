@@ -1,8 +1,8 @@
-"""Control entries: which are taken into the chain, and the limits that they set."""
+"""Control entries: which are taken into the chain, and the limits and corrections they make."""
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from meterstream.schemas.control import (
@@ -10,6 +10,8 @@ from meterstream.schemas.control import (
     LimitRemoved,
     LimitSet,
     LimitSetData,
+    UsageAdjusted,
+    UsageVoided,
     control_key,
 )
 from meterstream.schemas.partitions import partition_of
@@ -18,6 +20,15 @@ from meterstream.schemas.topics import CONTROL
 from meterstream.schemas.verdicts import Verdict
 
 from .batch import Entry
+from .corrections import (
+    Corrected,
+    Correction,
+    CorrectionEvent,
+    content_of,
+    identity_of,
+    is_new,
+    number_of,
+)
 from .entries import EntryReject, KeptEntry, internal_reject
 from .limits import Limit, LimitKey, Limits
 
@@ -27,10 +38,11 @@ class Control:
     """What the control topic has said so far. Immutable."""
 
     kept: dict[str, KeptEntry] = field(default_factory=dict)
-    """The entries that still matter: the last of each limit, and every other one."""
+    """The entries that still matter: the last of each limit, no correction, and every other."""
     limits: Limits = field(default_factory=Limits)
     versions: dict[LimitKey, int] = field(default_factory=dict)
     """The last version of each limit, removed ones too, so that none comes back by mistake."""
+    corrected: Corrected = field(default_factory=Corrected)
 
     def with_taken(self, taken: Sequence[KeptEntry]) -> "Control":
         """Return it with entries that a valid record took."""
@@ -38,8 +50,12 @@ class Control:
             return self
         kept, versions = dict(self.kept), dict(self.versions)
         changed: dict[LimitKey, Limit | None] = {}
+        corrections: list[CorrectionEvent] = []
         for entry in taken:
             event = _parsed(entry)
+            if isinstance(event, UsageAdjusted | UsageVoided):
+                corrections.append(event)
+                continue
             kept[_name(event, entry.offset)] = entry
             if isinstance(event, LimitSet | LimitRemoved):
                 key = limit_key(event)
@@ -47,7 +63,11 @@ class Control:
                 if event.data.team_id is not None:
                     changed[key] = _limit(event, entry.log_time_us)
         limits = self.limits.changed(changed) if changed else self.limits
-        return Control(kept, limits, versions)
+        return Control(kept, limits, versions, self.corrected.with_taken(corrections))
+
+    def knowing(self, corrected: Corrected) -> "Control":
+        """Return it with corrections that were taken before, none of which it knows."""
+        return replace(self, corrected=self.corrected.with_all(corrected))
 
     def limits_set_by(self, taken: Iterable[KeptEntry]) -> list[Limit]:
         """Return the limits in force that these entries set; `self` has taken them."""
@@ -63,6 +83,16 @@ class Control:
             if isinstance(event, LimitSet | LimitRemoved):
                 keys[limit_key(event)] = None
         return keys
+
+
+def corrections_of(taken: Iterable[KeptEntry]) -> list[Correction]:
+    """Return the corrections among entries that were taken, in their order."""
+    found = ((entry.offset, _parsed(entry)) for entry in taken)
+    return [
+        Correction(offset, event)
+        for offset, event in found
+        if isinstance(event, UsageAdjusted | UsageVoided)
+    ]
 
 
 def limit_key(event: LimitSet | LimitRemoved) -> LimitKey:
@@ -90,12 +120,20 @@ def _parsed(entry: KeptEntry) -> ControlEvent:
 
 
 def judge_control(
-    known: Control, incoming: Sequence[Entry], partition: int, partitions: int
+    known: Control,
+    incoming: Sequence[Entry],
+    partition: int,
+    partitions: int,
+    check_correction: Callable[[CorrectionEvent], None],
 ) -> tuple[list[KeptEntry], list[EntryReject]]:
-    """Return which control entries are taken, and which are refused with their reasons."""
+    """Return which control entries are taken, and which are refused with their reasons.
+
+    `check_correction` raises InvalidEvent where the run of a correction is not known.
+    """
     taken: list[KeptEntry] = []
     rejects: list[EntryReject] = []
     versions: dict[LimitKey, tuple[int, LimitSetData | None]] = {}
+    corrected: dict[bytes, dict[int, int]] = {}
     for entry in incoming:
         try:
             event = cast(ControlEvent, parse_event(entry.value, CONTROL))
@@ -105,6 +143,12 @@ def judge_control(
                 )
             if isinstance(event, LimitSet | LimitRemoved) and not _is_new(known, versions, event):
                 continue  # the same once more
+            if isinstance(event, UsageAdjusted | UsageVoided):
+                since = corrected.setdefault(identity_of(event), {})
+                if not is_new(known.corrected.of(event) | since, event):
+                    continue  # likewise
+                check_correction(event)
+                since[number_of(event)] = content_of(event)
         except InvalidEvent as error:
             rejects.append(EntryReject("control", entry.offset, error.verdict, error.detail))
             continue

@@ -12,6 +12,7 @@ from meterstream.schemas.journal.header import NONE, Header, Kind, MalformedReco
 
 from .arrow import SESSION_SCHEMA, decode_cells, decode_rows
 from .cells import NO_CELLS
+from .corrections import Corrected
 from .dedup import Ids
 from .entries import KeptEntry, decode_entries, encode_entries
 from .limit_rows import decode_stands
@@ -54,6 +55,7 @@ def genesis_step(  # noqa: PLR0913 - a genesis names every position, each by its
     control: tuple[KeptEntry, ...] = (),
     totals: Sequence[KnownTotals] = (),
     reached: Sequence[Stand] = (),
+    corrected: Corrected | None = None,
     carried: dict[str, Any] | None = None,
     max_bytes: int | None = None,
 ) -> Step:
@@ -61,10 +63,10 @@ def genesis_step(  # noqa: PLR0913 - a genesis names every position, each by its
 
     `ids` are the identities that the new generation must recognise, complete for events from
     `ids_since_us` on (None: for all that the horizon allows); older events are too late in it.
-    `sessions`, `catalog`, `control`, `totals` and `reached` are what it carries over; `carried`
-    says in words what it carries and what is lost. Where all this takes more than `max_bytes` the
-    record leaves it to the generation's snapshot, without which it cannot be read back: that must
-    be stored first.
+    `sessions`, `catalog`, `control`, `totals`, `reached` and `corrected` are what it carries over;
+    `carried` says in words what it carries and what is lost. Where all this takes more than
+    `max_bytes` the record leaves it to the generation's snapshot, without which it cannot be read
+    back: that must be stored first.
     """
     beginning = Beginning(control_topic_id, catalog_topic_id, ids_since_us)
     sections: dict[Section, bytes] = {}
@@ -80,6 +82,8 @@ def genesis_step(  # noqa: PLR0913 - a genesis names every position, each by its
         sections[Section.TOTALS] = encode_totals(totals)
     if reached:
         sections[Section.REACHED] = encode_reached(with_stands({}, reached))
+    if corrected:
+        sections[Section.CORRECTED] = corrected.to_bytes()
     if max_bytes is not None and sum(map(len, sections.values())) > max_bytes:
         beginning = replace(beginning, needs_snapshot=True)
         sections = {}
@@ -112,6 +116,7 @@ def genesis_step(  # noqa: PLR0913 - a genesis names every position, each by its
         stands=tuple(reached),
         beginning=beginning,
         totals=totals,
+        corrected=corrected,
     )
     return Step(header, value, changes, {}, {})
 
@@ -202,6 +207,9 @@ def decode_changes(value: bytes) -> Changes:
             if Section.GENESIS in sections
             else None,
             decode_totals(sections[Section.TOTALS]) if Section.TOTALS in sections else (),
+            Corrected.from_bytes(bytes(sections[Section.CORRECTED]))
+            if Section.CORRECTED in sections
+            else None,
         )
     except MalformedRecord:
         raise
@@ -250,6 +258,8 @@ def _begin(
     state.sessions = {session.key: session for session in changes.sessions}
     state.entries = state.entries.with_taken(changes.catalog)
     state.control = state.control.with_taken(changes.control)
+    if changes.corrected is not None:
+        state.control = state.control.knowing(changes.corrected)
     for known in changes.totals:
         state.totals.load(*known)
     state.reached = with_stands({}, changes.stands)

@@ -1,19 +1,20 @@
-"""The usage sections of a record: cells, late rows by grain, and charges."""
+"""The usage sections of a record: cells, late rows by grain, charges and corrections."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from meterstream.schemas.journal import Section
-from meterstream.schemas.rows import CHARGE_COMPONENTS, SESSION
+from meterstream.schemas.rows import CELL_SUMS, CHARGE_COMPONENTS, SESSION
 
-from .arrow import CHARGE_SCHEMA, SESSION_SCHEMA, encode_cells, encode_columns
+from .arrow import CHARGE_SCHEMA, CORRECTION_SCHEMA, SESSION_SCHEMA, encode_cells, encode_columns
 from .batch import EventBatch
-from .cells import NO_CELLS, CellKey, CellValues, Folded, fold_runs, values_alone
+from .cells import NO_CELLS, CellKey, CellValues, Folded, added_up, fold_runs, values_alone
+from .corrections import Correction, values_of
 from .policy import DAY_US, MINUTE_US, QUARTER_US
 from .pricing import Priced
 from .room import check_room
@@ -30,7 +31,7 @@ class Usage:
 
     cells: CellValues
     late: CellValues
-    """Of minutes that had closed."""
+    """Of minutes that had closed, and what corrections add."""
     sections: dict[Section, bytes]
     rows: int
 
@@ -41,13 +42,15 @@ def encode_usage(
     clocks_us: _I64,
     runs: Priced,
     counted: _Mask,
+    corrections: Sequence[Correction] = (),
 ) -> Usage:
     """Fold counted runs into cells and late rows, and write their charges.
 
     `offsets` and `clocks_us` are those of the runs' events; `counted` chooses among the runs.
-    Raises CellFull if they do not fit into their cells.
+    Corrections count as late rows, whenever their runs were. Raises CellFull if the runs do not fit
+    into their cells.
     """
-    if not counted.any():
+    if not counted.any() and not corrections:
         return Usage(NO_CELLS, NO_CELLS, {}, 0)
     late = counted & are_late(state, runs, clocks_us)
     on_time = counted & ~late
@@ -62,21 +65,33 @@ def encode_usage(
         check_room(cells)
         sections[Section.CELLS] = encode_cells(cells)
     rows = len(cells)
-    if late.any():
-        minutes, late_row = _fold(runs, late, measures, buckets)
-        row[late] = late_row + len(cells)
-        rows += len(minutes.keys)
-        late_cells = values_alone(minutes)
-        sections[Section.LATE_MINUTES] = encode_cells(late_cells)
-        for section, grain_us in (
-            (Section.LATE_QUARTERS, QUARTER_US),
-            (Section.LATE_DAYS, DAY_US),
-        ):
-            coarse, _ = _fold(runs, late, measures, buckets, grain_us // 1_000_000)
-            rows += len(coarse.keys)
-            sections[section] = encode_cells(values_alone(coarse))
-    sections[Section.CHARGES] = _encode_charges(runs, counted, offsets, row)
+    if late.any() or corrections:
+        for section, grain_us in _LATE:
+            values = NO_CELLS
+            if late.any():
+                folded, late_row = _fold(runs, late, measures, buckets, grain_us // 1_000_000)
+                values = values_alone(folded)
+                if section is Section.LATE_MINUTES:
+                    row[late] = late_row + len(cells)
+            if corrections:
+                values = added_up(values, values_of(corrections, grain_us // 1_000_000))
+            if section is Section.LATE_MINUTES:
+                late_cells = values
+            rows += len(values)
+            sections[section] = encode_cells(values)
+    if counted.any():
+        sections[Section.CHARGES] = _encode_charges(runs, counted, offsets, row)
+    if corrections:
+        row_of = {key: i for i, key in enumerate(late_cells.keys, len(cells))}
+        sections[Section.CORRECTIONS] = _encode_corrections(corrections, row_of)
     return Usage(cells, late_cells, sections, rows)
+
+
+_LATE: Final = (
+    (Section.LATE_MINUTES, MINUTE_US),
+    (Section.LATE_QUARTERS, QUARTER_US),
+    (Section.LATE_DAYS, DAY_US),
+)
 
 
 def are_late(state: PartitionState, runs: Priced, clocks_us: _I64) -> _Mask:
@@ -140,6 +155,24 @@ def _encode_charges(runs: Priced, counted: _Mask, offsets: _I64, row: _I64) -> b
     for i, component in enumerate(CHARGE_COMPONENTS):
         columns[component.name] = runs.components[i][counted]
     return encode_columns(columns, CHARGE_SCHEMA)
+
+
+def _encode_corrections(corrections: Sequence[Correction], row_of: Mapping[CellKey, int]) -> bytes:
+    datas = [one.event.data for one in corrections]
+    sums = np.array([one.sums for one in corrections], np.int64)
+    columns: dict[str, Any] = {
+        "control_offset": np.array([one.offset for one in corrections], np.int64),
+        "event_time": pa.array([one.time_us for one in corrections]).cast(
+            pa.timestamp("us", tz="UTC")
+        ),
+        "cell": np.array([row_of[one.key] for one in corrections], np.int32),
+        "number": np.array([one.number for one in corrections], np.int64),
+    }
+    for name in ("original_source", "original_id", "run_id", "session_id", "card", "reason"):
+        columns[name] = pa.array([getattr(data, name) or "" for data in datas], pa.string())
+    for i, column in enumerate(CELL_SUMS):
+        columns[column.name] = sums[:, i].copy()
+    return encode_columns(columns, CORRECTION_SCHEMA)
 
 
 def encode_sessions(sessions: Sequence[Session]) -> bytes:

@@ -14,6 +14,7 @@ from meterstream.schemas.journal import Link
 
 from .arrow import SESSION_SCHEMA, decode_cells, decode_rows, encode_cells
 from .cells import CellValues
+from .corrections import CORRECTED_BYTES, Corrected
 from .dedup import Ids, Run
 from .entries import decode_entries, encode_entries
 from .limits import with_stands
@@ -32,6 +33,7 @@ from .total_rows import (
 LAYOUT: Final = 1
 SEGMENT_IDS: Final = 200_000
 SEGMENT_ROWS: Final = 20_000
+SEGMENT_CORRECTED_BYTES: Final = 100_000 * CORRECTED_BYTES
 
 
 class SnapshotDamaged(ValueError):
@@ -86,6 +88,9 @@ def take_snapshot(state: PartitionState) -> Snapshot:
         for first in range(0, len(subjects), SEGMENT_ROWS):
             part = slice(first, first + SEGMENT_ROWS)
             keep("totals", encode_totals([(window, subjects[part], amounts[part])]))
+    corrected = state.control.corrected.to_bytes()
+    for first in range(0, len(corrected), SEGMENT_CORRECTED_BYTES):
+        keep("corrected", corrected[first : first + SEGMENT_CORRECTED_BYTES])
     if state.reached:
         keep("reached", encode_reached(state.reached))
     manifest = {
@@ -179,6 +184,8 @@ def _load_segment(state: PartitionState, kind: str, data: bytes) -> None:
             state.entries = state.entries.with_taken(decode_entries(data))
         case "control":
             state.control = state.control.with_taken(decode_entries(data))
+        case "corrected":
+            state.control = state.control.knowing(Corrected.from_bytes(data))
         case "totals":
             for known in decode_totals(data):
                 state.totals.load(*known)

@@ -9,6 +9,7 @@ from meterstream.schemas.journal.header import NONE, Header, Kind
 
 from .cells import NO_CELLS, CellValues, OpenCells
 from .control import Control
+from .corrections import Corrected
 from .dedup import Dedup, Ids
 from .entries import Entries, KeptEntry
 from .limits import LimitKey, Stand, with_stands
@@ -65,6 +66,8 @@ class Changes:
     """Only in a genesis, and in each."""
     totals: Sequence[KnownTotals] = ()
     """What a genesis carries over."""
+    corrected: Corrected | None = None
+    """The corrections that a genesis knows."""
     used: Mapping[Window, Used] | None = None
     """What was used by window and subject, where it is known: of the state that computed it."""
 

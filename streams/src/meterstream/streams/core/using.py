@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from meterstream.schemas.rows import CELL_SUMS
 
 from .cells import NO_CELLS, CellKey, CellValues, OpenCells
+from .corrections import Correction
 from .limits import Uses
 from .pricing import Priced
 from .sessions import Session, SessionKey
@@ -80,6 +81,22 @@ def _key_of(session: Session) -> CellKey:
         minute, session.team_id, session.user_id, session.project_id, session.agent_id,
         "", "", "", session.product, _SESSION,
     )  # fmt: skip
+
+
+def used_by_corrections(
+    corrections: Sequence[Correction], totals: Totals, zone_of: ZoneOf, over_us: int
+) -> dict[Window, Used]:
+    """Return what corrections add, or take back, by window and subject.
+
+    Windows that ended at `over_us` or before are left out: nobody knows their totals any more.
+    """
+    if not corrections:
+        return {}
+    keys = [one.key for one in corrections]
+    api_call = np.array([key[9] == _API_CALL for key in keys], np.bool_)
+    amounts = _amounts(np.array([one.sums for one in corrections], np.int64), api_call)
+    every = totals.by_window(keys, amounts, zone_of)
+    return {window: used for window, used in every.items() if window.end_us > over_us}
 
 
 @dataclass(frozen=True, slots=True)

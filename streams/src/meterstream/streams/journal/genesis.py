@@ -138,6 +138,7 @@ def new_generation(
             "positions_from": start.source,
             "ids": len(ids),
             "sessions": len(state.sessions),
+            "corrections": len(state.control.corrected),
             "open_cells_closed": state.live_cells,
             "lost": lost,
         }
@@ -160,6 +161,7 @@ def new_generation(
             control=control,
             totals=totals_of(state.totals),
             reached=stands_of(state.reached),
+            corrected=state.control.corrected,
             carried=carried,
             max_bytes=max_bytes // 2,
         )
@@ -254,5 +256,6 @@ def _scratch(
         control=() if like is None else tuple(like.control.kept.values()),
         totals=() if like is None else totals_of(like.totals),
         reached=() if like is None else stands_of(like.reached),
+        corrected=None if like is None else like.control.corrected,
     )
     return begin(policy, partition, 0, 0, step)
