@@ -283,3 +283,5 @@ class Partition:
         assert contents_of(self._twin) == contents_of(self.state), "what is read back is the same"
         assert self._twin.closed_us == self.state.closed_us
         assert self._twin.ids_since_us == self.state.ids_since_us
+        assert self._twin.told_us == self.state.told_us
+        assert self._twin.is_due == self.state.is_due

@@ -92,14 +92,16 @@ class MeteredPartition:
         batch = self.publish(*events)
         self.take(compute_step(self.state, batch, now_us=batch.log_times_us[-1]))
 
-    def snapshot(self) -> int:
+    def snapshot(self, part_bytes: int = 2_000) -> int:
         """Store a snapshot; return the bytes that were new."""
         taken = take_snapshot(self.state)
         stored = StoredSnapshot(
             self.state.generation, self.state.link.prev, taken.manifest, taken.segments
         )
         return asyncio.run(
-            write_snapshot(self.records, self.topics.snapshots, 0, self.catalogue, stored, 2_000)
+            write_snapshot(
+                self.records, self.topics.snapshots, 0, self.catalogue, stored, part_bytes
+            )
         )
 
     def restored(self, topics: Topics | None = None) -> Restored:

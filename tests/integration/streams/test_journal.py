@@ -92,6 +92,14 @@ def test_snapshots_share_what_did_not_change(partition: MeteredPartition) -> Non
     assert same(partition.state_again(), partition.state)
 
 
+def test_snapshots_of_meters_with_other_message_sizes(partition: MeteredPartition) -> None:
+    """A meter that divides segments otherwise shares none of their parts, and both can be read."""
+    partition.count(50)
+    partition.snapshot()
+    assert partition.snapshot(part_bytes=700) > 0
+    assert same(partition.state_again(), partition.state)
+
+
 def test_only_the_newest_snapshots_are_kept(partition: MeteredPartition) -> None:
     """Old snapshots go with the segments that only they name; the others stay whole."""
     for _ in range(4):

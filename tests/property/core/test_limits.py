@@ -14,17 +14,10 @@ from tests.support.budget import share
 from meterstream.schemas.control import LimitSetData
 from meterstream.schemas.times import from_us
 from meterstream.streams.core.cells import CellKey
-from meterstream.streams.core.limits import (
-    Limit,
-    LimitKey,
-    Limits,
-    Uses,
-    decide,
-    set_limits,
-    with_stands,
-)
+from meterstream.streams.core.deciding import Decided, Decision, Side, Spent, Uses
+from meterstream.streams.core.limits import Limit, LimitKey, Limits, with_stands
 from meterstream.streams.core.policy import DAY_US, HOUR_US, MINUTE_US
-from meterstream.streams.core.totals import MEASURES, Totals
+from meterstream.streams.core.totals import MEASURES, Totals, Used
 from meterstream.streams.core.windows import Window
 
 START_US = 1_771_000_000_000_000  # 13 February 2026: a month's end is near
@@ -93,6 +86,15 @@ limits_of = st.lists(
     unique_by=lambda data: (data.team_id, data.limit_id),
 )
 cuts_of = st.lists(st.integers(0, 60), max_size=8)
+corrections_of = st.lists(
+    st.builds(
+        Use,
+        st.integers(0, 20 * 24 * 60),
+        st.tuples(st.sampled_from("abc"), *(st.just(name) for name in ("u1", "p", "x", "f"))),
+        st.tuples(*(st.sampled_from((0, -1, -8, -150, 3)) for _ in MEASURES)),
+    ),
+    max_size=8,
+)
 
 
 def local_window(data: LimitSetData, use: Use) -> str:
@@ -108,28 +110,34 @@ def concerns(data: LimitSetData, use: Use) -> bool:
     return team == data.team_id and names[data.subject] == (data.subject_id or "")
 
 
-def count_slowly(
-    limits: list[LimitSetData], uses: list[Use]
-) -> tuple[set[tuple[str, str, str, int, int, int]], Counter[tuple[str, str, str]]]:
-    """Return each crossing and the final totals, one use and one limit at a time."""
-    used: Counter[tuple[str, str, str]] = Counter()
-    crossed: set[tuple[str, str, str, int]] = set()
-    crossings: set[tuple[str, str, str, int, int, int]] = set()
-    for at, use in enumerate(uses):
-        for data in limits:
-            added = use.amounts[MEASURES.index(data.measure)]
-            if not added or not concerns(data, use):
-                continue
-            place = (str(data.team_id), data.limit_id, local_window(data, use))
-            used[place] += added
-            levels = {*data.alert_levels_permille} | (
-                {1000} if data.enforcement == "hard" else set()
-            )
-            for level in levels:
-                if used[place] * 1000 >= data.amount * level and (*place, level) not in crossed:
-                    crossed.add((*place, level))
-                    crossings.add((*place, level, used[place], at))
-    return crossings, used
+Row = tuple[str, str, str, int, int, int | None]
+"""Of a level that was reached: team, limit, window, level, total and event."""
+
+
+class SlowCount:
+    """Counts one use and one limit at a time."""
+
+    def __init__(self, limits: list[LimitSetData]) -> None:
+        self.limits = limits
+        self.used: Counter[tuple[str, str, str]] = Counter()
+        self.crossed: set[tuple[str, str, str, int]] = set()
+        self.crossings: set[Row] = set()
+
+    def use(self, at: int | None, *uses: Use) -> None:
+        """Count uses together, as the event `at` or as corrections."""
+        for data in self.limits:
+            amounts = Counter[tuple[str, str, str]]()
+            for use in uses:
+                if concerns(data, use):
+                    place = (str(data.team_id), data.limit_id, local_window(data, use))
+                    amounts[place] += use.amounts[MEASURES.index(data.measure)]
+            for place, amount in amounts.items():
+                self.used[place] += amount
+                for level in data.alert_levels_permille if amount else ():
+                    is_over = self.used[place] * 1000 >= data.amount * level
+                    if is_over and (*place, level) not in self.crossed:
+                        self.crossed.add((*place, level))
+                        self.crossings.add((*place, level, self.used[place], at))
 
 
 def name_of(limit: Limit, window: Window) -> str:
@@ -138,51 +146,68 @@ def name_of(limit: Limit, window: Window) -> str:
     return local.strftime("%Y-%m-%d" if window.kind == "day" else "%Y-%m")
 
 
-@given(limits_of, uses_of, cuts_of)
+def spent_by(totals: Totals, uses: list[Use]) -> tuple[Uses, dict[Window, Used]]:
+    """Return uses as the core has them, and by window."""
+    index: dict[CellKey, int] = {}
+    cell = np.array([index.setdefault(use.cell, len(index)) for use in uses], np.int64)
+    amounts = np.array([use.amounts for use in uses], np.int64).reshape(-1, len(MEASURES))
+    found = Uses(list(index), cell, amounts)
+    if not uses:
+        return found, {}
+    return found, totals.by_window(found.keys, found.totals(), ZONES.__getitem__)
+
+
+def side(limits: Limits, clock_us: int) -> Side:
+    """Return one side of a record."""
+    return Side(limits, ZONES.__getitem__, clock_us)
+
+
+@given(limits_of, uses_of, cuts_of, corrections_of)
 @a_few
 def test_borders_make_no_difference(
-    definitions: list[LimitSetData], uses: list[Use], cuts: list[int]
+    definitions: list[LimitSetData], uses: list[Use], cuts: list[int], corrections: list[Use]
 ) -> None:
-    """Each level is crossed once, by the event at which a slow count comes to it."""
+    """Each level is crossed once, by the event at which a slow count comes to it.
+
+    What a correction takes back arms no level again, and what it adds crosses by no event.
+    """
     limits = Limits({limit.key: limit for limit in (Limit(data, 0) for data in definitions)})
-    totals = Totals()
+    totals, slow = Totals(), SlowCount(definitions)
     reached: dict[Window, dict[LimitKey, int]] = {}
-    crossings: list[tuple[str, str, str, int, int, int]] = []
+    crossings: list[Row] = []
     stands: dict[tuple[str, str, str], int] = {}
     borders = sorted({0, len(uses), *(cut for cut in cuts if cut < len(uses))})
-    for first, last in pairwise(borders):
-        part = uses[first:last]
-        index: dict[CellKey, int] = {}
-        cell = np.array([index.setdefault(use.cell, len(index)) for use in part], np.int64)
-        batch = Uses(list(index), cell, np.array([use.amounts for use in part], np.int64))
-        used = totals.by_window(batch.keys, batch.totals(), ZONES.__getitem__)
-        decided = decide(limits, reached, totals, used, batch)
+    for number, (first, last) in enumerate(pairwise(borders)):
+        part, put_right = uses[first:last], corrections[number : number + 1]
+        slow.use(None, *put_right)
+        for at, use in enumerate(part):
+            slow.use(first + at, use)
+        (batch, used), (_, corrected) = spent_by(totals, part), spent_by(totals, put_right)
+        spent = Spent(batch, used, corrected)
+        decision = Decision(totals, reached, side(limits, 0), side(limits, 0), spent)
+        decided = decision.decide(0, tell_all=False)
         for crossing in decided.crossings:
-            assert crossing.at is not None
-            name = name_of(crossing.limit, crossing.window)
-            crossings.append(
-                (
-                    *crossing.limit.key,
-                    name,
-                    crossing.level_permille,
-                    crossing.used,
-                    first + crossing.at,
-                )
-            )
+            if crossing.kind == "reached":
+                name = name_of(crossing.limit, crossing.window)
+                at_event = None if crossing.at is None else first + crossing.at
+                place = (*crossing.limit.key, name)
+                crossings.append((*place, crossing.level_permille, crossing.used, at_event))
+        reached = with_stands(reached, decided.stands)
         for one in decided.standings:
-            reached = with_stands(reached, one.stands())
+            levels = [reached.get(one.window, {}).get(one.index.keys[i], 0) for i in one.rows]
+            assert one.reached_permille.tolist() == levels
             amounts = zip(one.rows.tolist(), one.used.tolist(), one.blocked.tolist(), strict=True)
             for row, amount, is_blocked in amounts:
                 limit = one.index.limits[row]
                 stands[(*limit.key, name_of(limit, one.window))] = amount
-                is_over = limit.data.enforcement == "hard" and amount >= limit.data.amount
-                assert is_blocked == is_over
-        totals.add(used)
-    expected, expected_used = count_slowly(definitions, uses)
+                assert is_blocked == (limit.is_hard and amount >= limit.data.amount)
+        for part_used in (used, corrected):
+            totals.add(part_used)
     assert len(set(crossings)) == len(crossings)
-    assert set(crossings) == expected
-    assert stands == +expected_used
-    assert [at for *_, at in crossings] == sorted(at for *_, at in crossings)
+    assert set(crossings) == slow.crossings
+    assert {place: amount for place, amount in stands.items() if amount} == {
+        place: amount for place, amount in slow.used.items() if amount
+    }
 
 
 @given(limits_of, uses_of)
@@ -191,26 +216,44 @@ def test_a_limit_that_is_set_later_knows_what_was_used(
     definitions: list[LimitSetData], uses: list[Use]
 ) -> None:
     """It stands where it would have stood, had it always been there, in the windows of now."""
-    totals = Totals()
-    index: dict[CellKey, int] = {}
-    cell = np.array([index.setdefault(use.cell, len(index)) for use in uses], np.int64)
-    batch = Uses(list(index), cell, np.array([use.amounts for use in uses], np.int64))
-    totals.add(totals.by_window(batch.keys, batch.totals(), ZONES.__getitem__))
+    totals, slow = Totals(), SlowCount(definitions)
+    totals.add(spent_by(totals, uses)[1])
+    for at, use in enumerate(uses):
+        slow.use(at, use)
     clock_us = max(use.cell[0] for use in uses) * 1_000_000 + MINUTE_US
     limits = [Limit(data, clock_us) for data in definitions]
-    found = set_limits(limits, totals, ZONES.__getitem__, clock_us)
-    _, used = count_slowly(definitions, uses)
+    found = Decision(
+        totals,
+        {},
+        side(Limits(), clock_us),
+        side(Limits({limit.key: limit for limit in limits}), clock_us),
+        Spent(),
+        [limit.key for limit in limits],
+    ).decide(clock_us, tell_all=False)
     assert sum(len(one.rows) for one in found.standings) == len(limits)
     for one in found.standings:
         assert one.window.start_us <= clock_us < one.window.end_us
         for row, amount in zip(one.rows.tolist(), one.used.tolist(), strict=True):
             limit = one.index.limits[row]
-            assert amount == used[(*limit.key, name_of(limit, one.window))]
+            assert amount == slow.used[(*limit.key, name_of(limit, one.window))]
+    blocked = {one.limit.key for one in found.crossings if one.kind == "blocked"}
+    assert blocked == keys_blocked(found)
     for crossing in found.crossings:
-        amount = crossing.limit.data.amount * crossing.level_permille
-        assert (crossing.at, crossing.used * 1000 >= amount) == (None, True)
+        assert crossing.at is None
+        if crossing.kind == "reached":
+            assert crossing.used * 1000 >= crossing.limit.data.amount * crossing.level_permille
     totals.forget(clock_us + 40 * DAY_US)
     assert list(totals.items()) == []
+
+
+def keys_blocked(decided: Decided) -> set[LimitKey]:
+    """Return the limits that standings call blocked."""
+    return {
+        one.index.keys[row]
+        for one in decided.standings
+        for row, is_blocked in zip(one.rows.tolist(), one.blocked.tolist(), strict=True)
+        if is_blocked
+    }
 
 
 def test_zones_of_the_windows() -> None:

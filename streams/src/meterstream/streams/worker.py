@@ -240,7 +240,7 @@ class PartitionWorker:
                 wait = self._step_begun + linger - time.monotonic()
                 if (self._backlog or self._has_entries(state)) and wait <= 0:
                     return
-                if due <= 0 and self._is_caught_up(state):
+                if (due <= 0 or state.is_due) and self._is_caught_up(state):
                     return
                 pause = wait if self._backlog or self._has_entries(state) else max(due, 0.1)
             else:
@@ -263,7 +263,7 @@ class PartitionWorker:
         return bool(catalog or control)
 
     def _idle_due_in(self, state: PartitionState) -> float:
-        times = 1 if state.has_open_windows else QUIET_IDLES
+        times = 1 if state.waits_for_the_clock else QUIET_IDLES
         return self._last_write + self._settings.idle_seconds * times - time.monotonic()
 
     def _is_caught_up(self, state: PartitionState) -> bool:
@@ -286,9 +286,11 @@ class PartitionWorker:
             *self._entries.control_since(self.partition, state.control_position, MAX_ENTRIES)
         )
         if batch is None and not catalog.entries and not control.entries:
-            if self._idle_due_in(state) <= 0 and self._is_caught_up(state):
-                return idle_step(state, _now_us()), 0
-            return None, 0
+            if not self._is_caught_up(state):
+                return None, 0
+            if state.is_due:
+                return compute_step(state, None, now_us=_now_us()), 0
+            return (idle_step(state, _now_us()) if self._idle_due_in(state) <= 0 else None), 0
         step, events = compute_fitting(
             state,
             batch,

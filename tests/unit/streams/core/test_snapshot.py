@@ -176,9 +176,9 @@ def test_a_manifest_with_a_wrong_part_is_damaged(part: str, value: object) -> No
         (b"\xff\xfe", "not JSON"),
         (b"[]", "not a JSON object"),
         (b"7", "not a JSON object"),
-        (b"{}", "layout None is unknown, this code reads 1"),
-        (b'{"layout": 2}', "layout 2 is unknown, this code reads 1"),
-        (b'{"layout": 1}', "incomplete"),
+        (b"{}", "layout None is unknown, this code reads 2"),
+        (b'{"layout": 3}', "layout 3 is unknown, this code reads 2"),
+        (b'{"layout": 2}', "incomplete"),
     ],
 )
 def test_what_is_no_manifest_is_damaged(manifest: bytes, reason: str) -> None:

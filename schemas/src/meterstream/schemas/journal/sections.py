@@ -47,11 +47,16 @@ class Section(IntEnum):
     and what is lost. With `needs_snapshot` its ids, sessions and entries stand only in its
     snapshot, which was stored before it."""
     LIMIT_STATES = 13
-    """Arrow, LIMIT_STATE columns: where limits stand that changed, as absolute values."""
+    """Arrow, LIMIT_STATE columns: where limits stand that changed, as absolute values; of one limit
+    and window the last row holds. A limit stands in the window that holds the clock after the
+    record; rows of other windows are only what is known of them."""
     CROSSINGS = 14
-    """JSON: [{team_id, limit_id, limit_version, window_start_us, level_permille, used, cause}, ...]
-    the levels of limits that were reached, in the order of their events. `cause` names the event
-    (offset, source, id); it is left out where a limit was set at or below what was used."""
+    """JSON: [{kind, team_id, limit_id, limit_version, subject, subject_id, measure, window,
+    window_start_us, window_end_us, amount, used, level_permille, reason, cause}, ...] in the order
+    of their events, first those that no event caused. `kind` is `reached` (a level, once in a
+    window and version), `blocked` or `reset` (a hard limit began or ceased to block). `reason` of
+    a reset is window, changed, removed or corrected. `cause` is the event that made the difference
+    (offset, source, id), and left out where none did."""
     TOTALS = 15
     """Arrow, only in a genesis: what each subject had used in the windows that it carries over."""
     REACHED = 16

@@ -24,6 +24,7 @@ from .clock import run_clock
 from .columns import run_columns, times_to_us
 from .control import Control, corrections_of, judge_control
 from .corrections import Correction, Counted
+from .deciding import Decided, Decision, Side, Spent
 from .decode import (
     SESSION_EVENTS,
     TYPE_NUMBER,
@@ -38,7 +39,6 @@ from .entries import Entries, EntryReject, KeptEntry, encode_entries, judge_cata
 from .identity import identity_digest, split_digests
 from .judge import Candidates, judge_identities, judge_in_order
 from .limit_rows import encode_limits
-from .limits import Decided, Reached, decide, set_limits, with_stands
 from .policy import Policy
 from .pricing import Priced, price_runs
 from .quarantine import compute_around_offenders
@@ -49,7 +49,7 @@ from .sessions import Session, SessionKey, follow, is_forgotten
 from .state import Changes, LastEvent, PartitionState
 from .step import Step, build_step, encode_rejects
 from .totals import Used
-from .using import started, uses_of
+from .using import started, used_by_corrections, uses_of
 from .windows import Window
 
 _GOLDEN_RATIO = np.uint64(0x9E3779B97F4A7C15)
@@ -192,7 +192,7 @@ def _compute(context: _Context, batch: EventBatch, quarantined: Mapping[int, str
     sessions = _follow_sessions(state, valid, counted)
 
     # 5. Where limits stand after it.
-    decided, causes, used = _decide_limits(context, batch, valid, runs, counted, sessions)
+    decided, causes, used = _decide_limits(context, batch, valid, runs, counted, sessions, clock_us)
 
     # 6. One verdict for each offset, gaps included.
     verdicts = _by_offset(batch, by_record)
@@ -228,7 +228,7 @@ def _compute(context: _Context, batch: EventBatch, quarantined: Mapping[int, str
             context.catalog,
             context.control,
             usage.late,
-            tuple(stand for one in decided.standings for stand in one.stands()),
+            decided.stands,
             used=None if context.corrections else used,
         ),
         events_to=batch.end,
@@ -330,34 +330,42 @@ def _decide_limits(
     runs: Priced,
     counted: NDArray[np.bool_],
     sessions: tuple[Session, ...],
+    clock_us: int,
 ) -> tuple[Decided, dict[int, tuple[int, str, str]], Mapping[Window, Used] | None]:
     """Return where limits stand after this step, the causes of their crossings, and what was used.
 
-    Limits that entries of this step set are in force for its events.
+    Limits that entries of this step set are in force for its events. `clock_us` is the clock after
+    them.
     """
     state, limits, zone_of = context.state, context.governed.limits, context.entries.zone_of
-    if not len(limits):
-        return Decided(), {}, None
-    fresh = context.governed.limits_set_by(context.control)
-    at_once = set_limits(fresh, state.totals, zone_of, state.clock_us)
     anew = context.governed.limits_named_by(context.control)
-    reached: Reached = state.reached
-    if anew:
-        stands = [stand for one in at_once.standings for stand in one.stands()]
-        reached = with_stands(reached, stands, anew)
+    if not len(limits) and not anew:
+        return Decided(), {}, None
     starts = _starts(state, valid, counted, sessions)
     uses, at = uses_of(runs, measures_of(runs), runs.chosen(counted), starts)
-    if not len(at):
-        return at_once, {}, None
-    used = state.totals.by_window(uses.keys, uses.totals(), zone_of)
-    decided = decide(limits, reached, state.totals, used, uses)
+    used = state.totals.by_window(uses.keys, uses.totals(), zone_of) if len(at) else {}
+    decision = Decision(
+        state.totals,
+        state.reached,
+        Side(state.control.limits, state.entries.zone_of, state.told_us),
+        Side(limits, zone_of, clock_us),
+        Spent(uses, used, _corrected(context, clock_us)),
+        anew,
+    )
+    decided = decision.decide(state.clock_us, tell_all=state.is_untold)
     causes = {}
     for one in decided.crossings:
         if one.at is not None:
             i = int(at[one.at])
             event = valid.events[i]
             causes[one.at] = batch.offsets[int(valid.at[i])], event.source, event.id
-    return at_once.followed_by(decided), causes, used
+    return decided, causes, used
+
+
+def _corrected(context: _Context, clock_us: int) -> dict[Window, Used]:
+    over_us = clock_us - context.policy.horizon_us
+    zone_of = context.entries.zone_of
+    return used_by_corrections(context.corrections, context.state.totals, zone_of, over_us)
 
 
 def _starts(

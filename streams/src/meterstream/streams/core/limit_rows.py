@@ -15,7 +15,8 @@ from meterstream.schemas.rows import LIMIT_STATE
 from meterstream.schemas.times import to_us
 
 from .arrow import decode_rows, encode_columns
-from .limits import Crossing, Decided, Index, Stand, Standings
+from .deciding import Crossing, Decided
+from .limits import Index, Stand, Standings
 from .windows import Window
 
 LIMIT_STATE_SCHEMA: Final = arrow_schema(LIMIT_STATE)
@@ -79,14 +80,25 @@ def _times(values: NDArray[np.int64]) -> Any:
 
 
 def _crossing(one: Crossing, causes: CauseOf) -> dict[str, object]:
+    data = one.limit.data
     found: dict[str, object] = {
+        "kind": one.kind,
         "team_id": one.limit.key[0],
-        "limit_id": one.limit.key[1],
-        "limit_version": one.limit.data.version,
+        "limit_id": data.limit_id,
+        "limit_version": data.version,
+        "subject": data.subject,
+        "subject_id": data.subject_id,
+        "measure": data.measure,
+        "window": data.window,
         "window_start_us": one.window.start_us,
-        "level_permille": one.level_permille,
+        "window_end_us": one.window.end_us,
+        "amount": data.amount,
         "used": one.used,
     }
+    if one.kind == "reached":
+        found["level_permille"] = one.level_permille
+    if one.reason is not None:
+        found["reason"] = one.reason
     if one.at is not None:
         offset, source, event_id = causes[one.at]
         found["cause"] = {"offset": offset, "source": source, "id": event_id}

@@ -30,7 +30,7 @@ from .total_rows import (
     totals_of,
 )
 
-LAYOUT: Final = 1
+LAYOUT: Final = 2
 SEGMENT_IDS: Final = 200_000
 SEGMENT_ROWS: Final = 20_000
 SEGMENT_CORRECTED_BYTES: Final = 100_000 * CORRECTED_BYTES
@@ -107,6 +107,8 @@ def take_snapshot(state: PartitionState) -> Snapshot:
         "catalog_position": state.catalog_position,
         "closed_us": state.closed_us,
         "ids_since_us": state.ids_since_us,
+        "told_us": state.told_us,
+        "is_untold": state.is_untold,
         "last_event": asdict(state.last_event),
         "segments": listed,
     }
@@ -167,6 +169,7 @@ def _bare_state(policy: Policy, document: dict[str, Any]) -> PartitionState:
     )
     state.closed_us = int(document["closed_us"])
     state.ids_since_us = max(state.ids_since_us, document["ids_since_us"])
+    state.told_us, state.is_untold = int(document["told_us"]), bool(document["is_untold"])
     return state
 
 

@@ -10,9 +10,10 @@ from meterstream.schemas.journal.header import NONE, Header, Kind
 from .cells import NO_CELLS, CellValues, OpenCells
 from .control import Control
 from .corrections import Corrected
+from .deciding import Side, begun
 from .dedup import Dedup, Ids
 from .entries import Entries, KeptEntry
-from .limits import LimitKey, Stand, with_stands
+from .limits import LimitKey, Stand, add_stands, with_stands
 from .policy import MINUTE_US, SECOND_US, Policy
 from .read import PartitionOf
 from .sessions import Session, SessionKey, is_forgotten
@@ -108,6 +109,11 @@ class PartitionState:
     """Cells of minutes that ended here or before have left memory. Never goes back, so that a
     meter that is started with a longer grace opens none of them again. Set by who makes a state:
     by the grace of its genesis, or as its snapshot has it."""
+    told_us: int = field(init=False)
+    """The clock after the last step: limits were told where they stand in the windows that held
+    it."""
+    is_untold: bool = True
+    """Whether this generation has told nothing of limits yet: its first step tells all."""
     ids_since_us: int = field(init=False)
     """Identities of events from here on are all kept. Never goes back, so that a meter that is
     started with a longer horizon takes no event whose identity is forgotten."""
@@ -117,6 +123,7 @@ class PartitionState:
         self.dedup = Dedup(self.policy.horizon_us)
         self.partition_of_team = PartitionOf(self.policy.partitions)
         self.ids_since_us = self.clock_us - self.policy.horizon_us
+        self.told_us = self.clock_us
 
     @property
     def events_position(self) -> int:
@@ -144,9 +151,20 @@ class PartitionState:
         return self.dedup.nbytes
 
     @property
-    def has_open_windows(self) -> bool:
-        """Whether a minute waits for the clock to close it."""
-        return len(self.cells) > 0
+    def waits_for_the_clock(self) -> bool:
+        """Whether something happens when it goes on: a minute closes, or a limit's window begins.
+
+        Those who enforce limits also learn from it how old their knowledge is.
+        """
+        return len(self.cells) > 0 or len(self.control.limits) > 0
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a step without events has something to tell, since the clock went on."""
+        limits, zone_of = self.control.limits, self.entries.zone_of
+        if self.is_untold:
+            return len(limits) > 0
+        return begun(Side(limits, zone_of, self.told_us), Side(limits, zone_of, self.clock_us))
 
     def apply_changes(
         self, header: Header, changes: Changes, journal_offset: int, timestamp_us: int
@@ -171,6 +189,8 @@ class PartitionState:
         self.totals.add(used)
         self._take_stands(changes)
         self.link = chain.link
+        if header.kind is Kind.STEP:
+            self.told_us, self.is_untold = self.clock_us, False
         self.control_position = header.control_to
         self.catalog_position = header.catalog_to
         self.last_event = LastEvent(
@@ -193,9 +213,10 @@ class PartitionState:
 
     def _take_stands(self, changes: Changes) -> None:
         """Take in where limits stand; a limit that was set anew begins without a level."""
-        if changes.control or changes.stands:
-            anew = self.control.limits_named_by(changes.control)
-            self.reached = with_stands(self.reached, changes.stands, anew)
+        anew = self.control.limits_named_by(changes.control)
+        if anew:
+            self.reached = with_stands(self.reached, (), anew)
+        add_stands(self.reached, changes.stands)
         over_us = self.clock_us - self.policy.horizon_us
         if self.totals.forget(over_us):
             self.reached = {w: levels for w, levels in self.reached.items() if w.end_us > over_us}

@@ -71,6 +71,15 @@ class Used:
     amounts: _I64
     """Shape (subjects, MEASURES)."""
 
+    def of(self, subjects: _I64) -> _I64:
+        """Return what these subjects used, shape (subjects, MEASURES); 0 where it is not known."""
+        found = np.zeros((len(subjects), len(MEASURES)), np.int64)
+        if len(self.subjects):
+            at = np.minimum(np.searchsorted(self.subjects, subjects), len(self.subjects) - 1)
+            known = self.subjects[at] == subjects
+            found[known] = self.amounts[at[known]]
+        return found
+
 
 class Totals:
     """What was used in the windows that may still take events, of one partition."""

@@ -13,7 +13,7 @@ from meterstream.schemas.rows import CELL_SUMS
 
 from .cells import NO_CELLS, CellKey, CellValues, OpenCells
 from .corrections import Correction
-from .limits import Uses
+from .deciding import Uses
 from .pricing import Priced
 from .sessions import Session, SessionKey
 from .totals import MEASURES, Totals, Used, ZoneOf

@@ -23,7 +23,7 @@ from .writer import RecordWriter
 
 log = logging.getLogger("meterstream.snapshots")
 
-LAYOUT: Final = 1
+LAYOUT: Final = 2
 KEPT: Final = 2
 """How many snapshots of a partition are kept."""
 INDEX: Final = "manifest/"
@@ -36,11 +36,13 @@ class Blob(msgspec.Struct, frozen=True):
     name: str
     size: int
     crc32: int
-    parts: int
+    part_bytes: int
+    """How many bytes each part has but the last. Meters may be set up with different ones."""
 
     def part_keys(self) -> list[bytes]:
         """Return the keys of its parts, in order."""
-        return [f"{BLOB}{self.name}/{part}".encode() for part in range(self.parts)]
+        parts = max(1, -(-self.size // self.part_bytes))
+        return [f"{BLOB}{self.name}/{self.part_bytes}/{part}".encode() for part in range(parts)]
 
 
 class Index(msgspec.Struct, frozen=True):
@@ -85,7 +87,7 @@ class StoredSnapshot:
 
 def blob_of(name: str, data: bytes, part_bytes: int) -> Blob:
     """Return how `data` is stored under `name` in parts of at most `part_bytes`."""
-    return Blob(name, len(data), zlib.crc32(data), max(1, -(-len(data) // part_bytes)))
+    return Blob(name, len(data), zlib.crc32(data), part_bytes)
 
 
 def read_catalogue(
