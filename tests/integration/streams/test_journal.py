@@ -135,8 +135,9 @@ def test_a_damaged_snapshot_is_passed_over(partition: MeteredPartition, damage: 
     if damage == "unknown inside":
         # Whole by its checksum, but nothing that the core can read.
         value = b"{}".ljust(newest.manifest.size)
-        key = newest.manifest.part_keys()[0]
-        blob = msgspec.structs.replace(newest.manifest, crc32=zlib.crc32(value), parts=1)
+        whole = {"crc32": zlib.crc32(value), "part_bytes": newest.manifest.size}
+        blob = msgspec.structs.replace(newest.manifest, **whole)
+        key = blob.part_keys()[0]
         index = msgspec.json.encode(msgspec.structs.replace(newest, manifest=blob))
         partition.producer.produce(partition.topics.snapshots, index, key=newest.key(), partition=0)
     partition.producer.produce(partition.topics.snapshots, value, key=key, partition=0)

@@ -4,7 +4,18 @@ import json
 from typing import Any
 
 from tests.support.core_runner import read_table
-from tests.support.craft import DAY, HOUR, MINUTE, NOW, Json, Partition, entries, envelope, run
+from tests.support.craft import (
+    DAY,
+    HOUR,
+    MINUTE,
+    NOW,
+    Json,
+    Partition,
+    entries,
+    envelope,
+    run,
+    void,
+)
 
 from meterstream.schemas.journal import Section, unpack_sections
 from meterstream.streams.core import (
@@ -138,6 +149,22 @@ def test_a_limit_that_is_removed_admits() -> None:
     assert (crossing(step)["reason"], crossing(step)["limit_version"]) == ("removed", 1)
     assert told(partition.take(run("r-3", NOW))) == []
     assert not partition.state.is_due
+
+
+def test_a_void_admits_and_arms_nothing_again() -> None:
+    """What it takes back is told at once; the limit blocks again by the next event."""
+    partition = limited(limit())
+    first = run("r-1", NOW)
+    partition.take(first, run("r-2", NOW))
+    step = partition.take(run("r-3", NOW), control=entries(void(first), first=1))
+    assert told(step) == []
+    assert states(step)[-1] == (0, 2, 500, 1)
+    step = partition.take(control=entries(void(run("r-3", NOW)), first=2))
+    assert (told(step), states(step)) == ([("reset", 0, 1)], [(0, 1, 500, 0)])
+    assert crossing(step)["reason"] == "corrected"
+    step = partition.take(run("r-4", NOW))
+    assert told(step) == [("blocked", 0, 2)]
+    assert crossing(step)["cause"]["id"] == "r-4"
 
 
 def test_another_zone_begins_another_window() -> None:
