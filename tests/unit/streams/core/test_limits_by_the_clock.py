@@ -76,6 +76,11 @@ def limited(*control: Json, **kwargs: Any) -> Partition:
     return partition
 
 
+def is_due(partition: Partition) -> bool:
+    """Tell whether a step without events has something to tell."""
+    return partition.state.is_due
+
+
 def test_a_limit_that_is_reached_blocks_until_its_window_ends() -> None:
     """A window that begins by the clock is told, with what is used in it, and admits again."""
     partition = limited(limit())
@@ -84,15 +89,15 @@ def test_a_limit_that_is_reached_blocks_until_its_window_ends() -> None:
     assert states(step) == [(0, 2, 500, 1)]
     blocked = json.loads(bytes(unpack_sections(step.value)[Section.CROSSINGS]))[1]
     assert blocked["cause"] == {"offset": 1, "source": "/tests", "id": "r-2"}
-    assert not partition.state.is_due
+    assert not is_due(partition)
     partition.idle(NOW + DAY - MINUTE)
-    assert not partition.state.is_due
+    assert not is_due(partition)
     partition.idle(NOW + DAY)
-    assert partition.state.is_due
+    assert is_due(partition)
     step = partition.take_batch(None)
     assert (told(step), states(step)) == ([("reset", 1, 0)], [(1, 0, 0, 0)])
     assert crossing(step)["reason"] == "window"
-    assert not partition.state.is_due
+    assert not is_due(partition)
 
 
 def test_a_window_that_begins_knows_what_came_early() -> None:
@@ -113,7 +118,7 @@ def test_a_batch_that_passes_midnight_tells_the_new_day() -> None:
     step = partition.take(run("r-1", NOW), run("r-2", NOW + DAY), at_us=[NOW + 1, NOW + DAY + 1])
     assert told(step) == [("reached", 0, 1), ("reached", 1, 1), ("blocked", 1, 1)]
     assert states(step)[-1] == (1, 1, 500, 1)
-    assert not partition.state.is_due
+    assert not is_due(partition)
 
 
 def test_raising_a_limit_admits_and_arms_it_again() -> None:
@@ -148,7 +153,7 @@ def test_a_limit_that_is_removed_admits() -> None:
     assert told(step) == [("reset", 0, 2)]
     assert (crossing(step)["reason"], crossing(step)["limit_version"]) == ("removed", 1)
     assert told(partition.take(run("r-3", NOW))) == []
-    assert not partition.state.is_due
+    assert not is_due(partition)
 
 
 def test_a_void_admits_and_arms_nothing_again() -> None:
@@ -204,9 +209,9 @@ def test_a_new_generation_tells_all_limits_once() -> None:
     again = Partition()
     again.state = begin(again.policy, 0, before.link.next_offset, NOW, genesis)
     again._twin = begin(again.policy, 0, before.link.next_offset, NOW, genesis)
-    assert again.state.is_due
+    assert is_due(again)
     snapshot = take_snapshot(again.state)
     assert load_snapshot(again.policy, snapshot.manifest, snapshot.segments).is_due
     step = again.take_batch(None)
     assert (told(step), states(step)) == ([], [(0, 2, 500, 1), (0, 2, 0, 0)])
-    assert not again.state.is_due
+    assert not is_due(again)
