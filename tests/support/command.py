@@ -1,5 +1,7 @@
 """Runs the meterstream command as a user does: as a process."""
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -8,6 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
+
+from meterstream.cli.main import main
 
 TIMEOUT_S = 120.0
 
@@ -24,6 +29,26 @@ class Ran:
     def json(self) -> Any:
         """The JSON document on stdout."""
         return json.loads(self.stdout)
+
+
+def call_command(*arguments: str, env: Mapping[str, str]) -> Ran:
+    """Run `meterstream` within this process, which saves the start of one, with these settings.
+
+    For tests of what a command does; how it is as a process others tell.
+    """
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("METERSTREAM_")}
+    out, err = io.StringIO(), io.StringIO()
+    code = 0
+    with (
+        mock.patch.dict(os.environ, clean | dict(env), clear=True),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            main(list(arguments))
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+    return Ran(code, out.getvalue(), err.getvalue())
 
 
 def run_command(

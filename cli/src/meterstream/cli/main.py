@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "usage": "meterstream.cli.commands.usage",
     "sql": "meterstream.cli.commands.sql",
     "dlq": "meterstream.cli.commands.dlq",
+    "limits": "meterstream.cli.commands.limits",
     "audit": "meterstream.cli.audit",
 }
 """Each command and the module that has it under its own name, in the order of `--help`."""

@@ -55,9 +55,19 @@ def describe(model: type[BaseModel], error: ValidationError) -> tuple[Verdict, s
     concern several fields.
     """
     first = error.errors(include_url=False)[0]
-    verdict = _verdict(first)
-    path = _path(model, first["loc"], unknown=verdict is Verdict.UNKNOWN_FIELD)
-    return verdict, f"{path}: {_expected(first)}" if path else _expected(first)
+    return _verdict(first), _sentence(model, first)
+
+
+def describe_all(
+    model: type[BaseModel], error: ValidationError
+) -> list[tuple[tuple[int | str, ...], str]]:
+    """Return everything that is wrong: where in the data, and what `describe` says of it."""
+    return [(each["loc"], _sentence(model, each)) for each in error.errors(include_url=False)]
+
+
+def _sentence(model: type[BaseModel], error: ErrorDetails) -> str:
+    path = _path(model, error["loc"], unknown=_verdict(error) is Verdict.UNKNOWN_FIELD)
+    return f"{path}: {_expected(error)}" if path else _expected(error)
 
 
 def _verdict(error: ErrorDetails) -> Verdict:

@@ -1,0 +1,100 @@
+"""Where limits stand, from the public topic `limit-states`."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from confluent_kafka import Message
+from pydantic import ValidationError
+
+from meterstream.cli.connection import Connection
+from meterstream.cli.money import amount_text, level_text
+from meterstream.cli.topic_reader import read_topic
+from meterstream.schemas.control import CREDITS_LIMIT
+from meterstream.schemas.thresholds import LimitHeartbeat, LimitState, heartbeat_key, state_key
+from meterstream.schemas.times import format_rfc3339
+from meterstream.schemas.topics import LIMIT_STATES
+
+from .known import LimitName
+
+
+@dataclass(slots=True)
+class States:
+    """The last state of each limit, balances among them, and up to when each partition counted."""
+
+    by_name: dict[LimitName, LimitState] = field(default_factory=dict)
+    clocks: dict[int, datetime] = field(default_factory=dict)
+
+    def of(self, name: LimitName, version: int) -> LimitState | None:
+        """Return where a limit stands; None where its present version was not told yet."""
+        state = self.by_name.get(name)
+        return state if state is not None and state.limit_version == version else None
+
+    def balance(self, team_id: str) -> LimitState | None:
+        """Return the state of a team's balance; None where it has no account."""
+        return self.by_name.get(LimitName(team_id, "", CREDITS_LIMIT))
+
+    @property
+    def counted_until(self) -> datetime | None:
+        """The time up to which all partitions have counted; None where no heartbeat was told."""
+        return min(self.clocks.values(), default=None)
+
+
+def read_states(connection: Connection, partition: int | None = None) -> States:
+    """Read what the topic holds now, of all partitions or one."""
+    return fold_states(read_topic(connection, LIMIT_STATES, partition=partition))
+
+
+def fold_states(messages: Iterable[Message]) -> States:
+    """Return the last state under each key; the topic keeps the order of each partition."""
+    states = States()
+    names: dict[bytes, LimitName] = {}
+    for message in messages:
+        key, value = message.key(), message.value()
+        if not isinstance(key, bytes):
+            continue
+        if value is None:
+            states.by_name.pop(names.pop(key, LimitName("", "", "")), None)
+        elif isinstance(value, bytes):
+            _take(states, names, message.partition() or 0, key, value)
+    return states
+
+
+def _take(
+    states: States, names: dict[bytes, LimitName], partition: int, key: bytes, value: bytes
+) -> None:
+    try:
+        if key == heartbeat_key(partition).encode():
+            states.clocks[partition] = LimitHeartbeat.model_validate_json(value).clock
+            return
+        state = LimitState.model_validate_json(value)
+    except ValidationError:
+        return  # no record of this contract: its readers ignore it
+    if key != state_key(state).encode():
+        return
+    name = LimitName(state.team_id or "", state.organisation_id or "", state.limit_id)
+    before = states.by_name.get(name)
+    if before is not None and _order(before) > _order(state):
+        return
+    names[key] = name
+    states.by_name[name] = state
+
+
+def _order(state: LimitState) -> tuple[int, int]:
+    return state.as_of.generation, state.as_of.journal_offset
+
+
+def state_columns(state: LimitState | None) -> Mapping[str, Any]:
+    """Return where a limit stands, for a table."""
+    if state is None:
+        return dict.fromkeys(("used", "left", "reached", "state", "resets"), "-")
+    end = format_rfc3339(state.window_end) if state.window_end else "-"
+    left = max(state.amount - state.used, 0)
+    return {
+        "used": amount_text(state.used, state.measure),
+        "left": amount_text(left, state.measure),
+        "reached": level_text(state.reached_permille) if state.reached_permille else "-",
+        "state": state.state,
+        "resets": end,
+    }

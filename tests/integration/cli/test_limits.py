@@ -1,0 +1,155 @@
+"""`meterstream limits` on a real broker, with a real meter that takes or refuses what it writes."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+from tests.support.command import Ran, call_command
+from tests.support.services import METER, create_topics, services
+
+from meterstream.schemas.control import LimitSet, LimitSetData
+from meterstream.schemas.thresholds import (
+    AsOf,
+    LimitHeartbeat,
+    LimitState,
+    heartbeat_key,
+    state_key,
+)
+from meterstream.schemas.times import from_us
+
+Command = Callable[..., Ran]
+ACME = ("--team", "acme")
+MONTH = (*ACME, "--measure", "credits", "--window", "month")
+
+
+@pytest.fixture
+def command(kafka: str, prefix: str) -> Command:
+    """Return `meterstream` on topics of this test's own."""
+    create_topics(kafka, prefix, 2)
+    env = {"METERSTREAM_KAFKA_BOOTSTRAP": kafka, "METERSTREAM_TOPIC_PREFIX": prefix}
+
+    def run(*words: str) -> Ran:
+        return call_command(*words, env=env)
+
+    return run
+
+
+@pytest.fixture
+def meter(kafka: str, prefix: str, command: Command) -> Iterator[None]:
+    """Run a meter."""
+    with services(kafka, prefix) as start:
+        start(METER).wait_ready()
+        yield
+
+
+def _put(kafka: str, topic: str, key: str, value: str, partition: int) -> None:
+    producer = Producer({"bootstrap.servers": kafka})
+    producer.produce(topic, value, key=key.encode(), partition=partition)
+    assert producer.flush(30) == 0
+
+
+@pytest.mark.usefixtures("meter")
+def test_what_the_meter_takes_is_in_force(command: Command, tmp_path: Path) -> None:
+    """Each change is waited for; the same again writes nothing; a file prunes what it lacks."""
+    first = command("limits", "set", *MONTH, "--amount", "1000.5", "--hard", "--json")
+    assert first.exit_code == 0, first.stderr
+    assert (first.json["written"], first.json["in_force"]) == (1, True)
+    again = command("limits", "set", *MONTH, "--amount", "1000.5", "--json")
+    assert (again.json["written"], again.json["changes"]) == (0, [])
+    file = tmp_path / "limits.yaml"
+    file.write_text(
+        "prune: true\nlimits:\n"
+        + "".join(
+            f"  - {{team: acme, user: u-{number}, measure: runs, window: day, amount: 5}}\n"
+            for number in range(20)
+        )
+    )
+    applied = command("limits", "apply", str(file), "--json")
+    assert applied.exit_code == 0, applied.stderr
+    assert (applied.json["written"], applied.json["in_force"]) == (21, True)
+    assert applied.json["changes"][-1]["change"] == "removed"
+    listed = command("limits", "list", *ACME, "--json").json["limits"]
+    assert [row["amount"] for row in listed] == [5] * 20
+
+
+@pytest.mark.usefixtures("meter")
+def test_a_refusal_is_told_with_the_meters_reason(
+    kafka: str, prefix: str, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who writes a version that somebody else has just taken is told that it is not in force."""
+    from meterstream.cli.connection import connect
+    from meterstream.cli.entries.waiting import govern
+    from meterstream.cli.errors import CheckFailed
+
+    monkeypatch.setenv("METERSTREAM_KAFKA_BOOTSTRAP", kafka)
+    monkeypatch.setenv("METERSTREAM_TOPIC_PREFIX", prefix)
+    data = {"team_id": "acme", "limit_id": "a", "version": 1, "subject": "team"}
+    data |= {"measure": "runs", "window": "day", "amount": 5}
+    one, other = (
+        LimitSet(
+            id=f"e-{amount}",
+            source="/tests",
+            time=from_us(0),
+            data=LimitSetData.model_validate(data | {"amount": amount}),
+        )
+        for amount in (5, 6)
+    )
+    assert govern(connect(None), [one], wait=True, names=["acme a"]).in_force
+    with pytest.raises(CheckFailed, match="refused 1 of 1"):
+        govern(connect(None), [other], wait=True, names=["acme a"])
+    (limit,) = command("limits", "list", "--json").json["limits"]
+    assert limit["amount"] == 5
+
+
+def test_without_a_meter_and_with_states(kafka: str, prefix: str, command: Command) -> None:
+    """What is written stays; where it stands comes from the public topic, of its version alone."""
+    assert command("limits", "set", *MONTH, "--amount", "10", "--no-wait").exit_code == 0
+    nothing = command("limits", "list")
+    assert "no states are published yet" in nothing.stderr
+    as_of = AsOf(
+        events_topic_id="00000000-0000-0000-0000-000000000001",  # type: ignore[arg-type]
+        generation=1, partition=0, journal_offset=7, events_position=9,
+    )  # fmt: skip
+    state = LimitState(
+        team_id="acme", limit_id="team-credits-month", limit_version=1, subject="team",
+        measure="credits", window="month", window_start=from_us(0), window_end=from_us(10**6),
+        amount=10_000_000, as_of=as_of, enforcement="soft", state="admitting", used=2_500_001,
+        reached_permille=0,
+    )  # fmt: skip
+    topic = f"{prefix}limit-states"
+    _put(kafka, topic, state_key(state), state.model_dump_json(), 0)
+    older = state.model_copy(
+        update={"used": 1, "as_of": as_of.model_copy(update={"journal_offset": 6})}
+    )
+    _put(kafka, topic, state_key(state), older.model_dump_json(), 0)
+    beat = LimitHeartbeat(partition=0, as_of=as_of, clock=from_us(5))
+    _put(kafka, topic, heartbeat_key(0), beat.model_dump_json(), 0)
+    (line,) = command("limits", "list").stdout.splitlines()[1:]
+    assert "\t2.500001\t7.499999\t" in line
+    shown = command("limits", "show", "team-credits-month", *ACME)
+    assert "used:         2.500001" in shown.stdout
+    assert "counted until 1970-01-01T00:00:00.000005Z" in shown.stderr
+    assert command("limits", "set", *MONTH, "--amount", "11", "--no-wait").exit_code == 0
+    assert command("limits", "list", "--json").json["limits"][0]["state"] is None
+    removed = command("limits", "remove", "team-credits-month", *ACME, "--no-wait")
+    assert removed.exit_code == 0
+    gone = command("limits", "remove", "team-credits-month", *ACME)
+    assert (gone.exit_code, "there is no limit acme team-credits-month" in gone.stderr) == (2, True)
+
+
+def test_a_team_that_is_not_registered(kafka: str, prefix: str, command: Command) -> None:
+    """Where teams are registered, another one is refused with a guess, unless it is forced."""
+    team = {"team_id": "acme", "organisation_id": "o", "name": "Acme", "zone": "UTC"}
+    event = {
+        "specversion": "1.0", "id": "1", "source": "/tests", "time": "2026-01-01T00:00:00Z",
+        "type": "meterstream.team.registered.v1", "data": team,
+    }  # fmt: skip
+    _put(kafka, f"{prefix}catalog", "team/acme", json.dumps(event), 0)
+    words = ("limits", "set", "--measure", "runs", "--window", "day", "--amount", "1", "--dry-run")
+    refused = command(*words, "--team", "acmee")
+    assert refused.exit_code == 2
+    assert "no team 'acmee' is registered (is 'acme' meant?)" in refused.stderr
+    assert command(*words, "--team", "acme").exit_code == 0
+    assert command(*words, "--team", "acmee", "--force").exit_code == 0
