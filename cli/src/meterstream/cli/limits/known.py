@@ -15,6 +15,7 @@ from meterstream.schemas.times import from_us
 from meterstream.schemas.topics import CONTROL
 from meterstream.streams.core.batch import Entry
 from meterstream.streams.core.control import Control, judge_control
+from meterstream.streams.core.corrections import CorrectionEvent
 
 _MARK: Final = b"meterstream.limit."
 """In the type of every entry that sets or removes a limit: the others need not be read."""
@@ -77,7 +78,7 @@ def fold_limits(
             by_partition[number].append(entry)
     found: dict[LimitName, KnownLimit] = {}
     for number, own in by_partition.items():
-        taken, _ = judge_control(Control(), own, number, partitions)
+        taken, _ = judge_control(Control(), own, number, partitions, _no_correction)
         for kept in taken:
             event = cast(LimitSet | LimitRemoved, parse_event(kept.event.encode(), CONTROL))
             data = event.data if isinstance(event, LimitSet) else None
@@ -85,3 +86,7 @@ def fold_limits(
                 event.data.version, data, from_us(kept.log_time_us)
             )
     return found
+
+
+def _no_correction(_: CorrectionEvent) -> None:
+    """Corrections are not among the entries that are judged here."""
