@@ -59,6 +59,46 @@ def cell(minute_us: int, **values: object) -> dict[str, object]:
     }
 
 
+def limit(window_us: int, **values: object) -> dict[str, object]:
+    """Return where a limit of a day stands: a hard one of five runs of team-1 that blocks."""
+    return {
+        "team_id": "team-1",
+        "limit_id": "l-1",
+        "limit_version": 1,
+        "subject": "team",
+        "measure": "runs",
+        "window": "day",
+        "window_start": window_us,
+        "window_end": window_us + DAY_US,
+        "amount": 5,
+        "enforcement": "hard",
+        "used": 5,
+        "blocked": 1,
+        **values,
+    }
+
+
+def crossing(window_us: int, **values: object) -> dict[str, object]:
+    """Return what is told of that limit: a level that an event reached."""
+    return {
+        "kind": "reached",
+        "team_id": "team-1",
+        "limit_id": "l-1",
+        "limit_version": 1,
+        "subject": "team",
+        "subject_id": None,
+        "measure": "runs",
+        "window": "day",
+        "window_start_us": window_us,
+        "window_end_us": window_us + DAY_US,
+        "amount": 5,
+        "used": 4,
+        "level_permille": 800,
+        "cause": {"offset": 7, "source": "/tests", "id": "e-7"},
+        **values,
+    }
+
+
 @dataclass
 class Writer:
     """Writes the chain of one partition; each call returns the next record, decoded or raw."""
@@ -149,6 +189,8 @@ class Writer:
         late: Sequence[Row] = (),
         charges: Sequence[Row] = (),
         sessions: Sequence[Row] = (),
+        limits: Sequence[Row] = (),
+        crossings: Sequence[Row] = (),
         verdicts: Sequence[Verdict] | None = None,
     ) -> JournalRecord:
         """Return a step. Late cells stand for themselves in the minutes, quarters and days."""
@@ -163,6 +205,10 @@ class Writer:
             sections[Section.CHARGES] = arrow(rows.CHARGE, charges)
         if sessions:
             sections[Section.SESSIONS] = arrow(rows.SESSION, sessions)
+        if limits:
+            sections[Section.LIMIT_STATES] = arrow(rows.LIMIT_STATE, limits)
+        if crossings:
+            sections[Section.CROSSINGS] = json.dumps(crossings).encode()
         counted = len(charges) or sum(int(str(row.get("runs", 0))) for row in [*cells, *late])
         return self.record(
             verdicts=[Verdict.COUNTED] * counted if verdicts is None else verdicts,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from clickhouse_connect.driver.client import Client
-from tests.support.journal import TODAY_US, Writer, cell, decoded
+from tests.support.journal import TODAY_US, Writer, cell, crossing, decoded, limit
 
 from meterstream.schemas.verdicts import Verdict
 from meterstream.sinks.flush import flush
@@ -49,6 +49,8 @@ def filled(migrated: Client, store: ClickHouseStore) -> Client:
                 {"event_offset": 0, "event_time": TODAY_US, "card": "default@1", "credits_micro": 5}
             ],
             verdicts=[Verdict.COUNTED, Verdict.NOT_JSON],
+            limits=[limit(TODAY_US)],
+            crossings=[crossing(TODAY_US, kind="blocked")],
         ),
     ]
     for one in decoded(*records):
@@ -59,9 +61,9 @@ def filled(migrated: Client, store: ClickHouseStore) -> Client:
     return migrated
 
 
-def test_there_are_ten_queries() -> None:
-    """The page says ten."""
-    assert len(QUERIES) == 10
+def test_there_are_twelve_queries() -> None:
+    """The page says twelve."""
+    assert len(QUERIES) == 12
 
 
 def test_each_query_runs_and_answers(filled: Client) -> None:

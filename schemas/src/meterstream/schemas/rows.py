@@ -127,5 +127,6 @@ LIMIT_STATE: Final = (
     Column("used", "int64", "What was used in the window, in the measure's unit"),
     Column("reached_permille", "int64", "Highest level reached in it, thousandths; 0 for none"),
     Column("blocked", "uint8", "1 where nothing more should be admitted, else 0"),
+    Column("removed", "uint8", "1 where the limit was removed and holds no longer, else 0"),
 )
 """Where a limit stands in a window, by (team_id, limit_id, window_start)."""

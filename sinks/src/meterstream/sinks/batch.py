@@ -12,11 +12,13 @@ from meterstream.schemas import rows
 from meterstream.schemas.journal import Kind
 from meterstream.schemas.verdicts import LEDGER_CLASSES, REJECTED, ledger_class, reason_name
 
+from .limits import states_in_range, thresholds_of
 from .newest import newest_rows
 from .record import Decoded, charges_with_keys
 from .windows import SECOND_US
 
 _CELL_IDENTITY = (*(column.name for column in rows.CELL_KEY), "generation", "partition")
+_LIMIT_IDENTITY = ("team_id", "limit_id", "window_start")
 _SESSION_IDENTITY = ("team_id", "session_id")
 
 
@@ -30,16 +32,19 @@ class Batch:
     late_days: pa.Table | None
     charges: pa.Table | None
     sessions: pa.Table | None
+    limit_states: pa.Table | None
+    thresholds: pa.Table | None
     ledger: pa.Table | None
 
 
 def make_batch(records: Sequence[Decoded], stored_at_us: int) -> Batch:
     """Return the rows of `records`, which stand in journal order within each partition.
 
-    Of a cell and a session only the newest row is kept: they are absolute values.
+    Of a cell, a session and a limit only the newest row is kept: they are absolute values.
     """
     minutes = _gather(records, lambda decoded: decoded.cells, late=False)
     sessions = _gather(records, lambda decoded: decoded.sessions)
+    limits = _gather(records, states_in_range)
     return Batch(
         minutes=None if minutes is None else newest_rows(minutes, _CELL_IDENTITY),
         late_minutes=_gather(records, lambda decoded: decoded.late_minutes, late=True),
@@ -47,6 +52,8 @@ def make_batch(records: Sequence[Decoded], stored_at_us: int) -> Batch:
         late_days=_gather(records, lambda decoded: decoded.late_days, late=True),
         charges=_gather(records, charges_with_keys),
         sessions=None if sessions is None else newest_rows(sessions, _SESSION_IDENTITY),
+        limit_states=None if limits is None else newest_rows(limits, _LIMIT_IDENTITY),
+        thresholds=_gather(records, thresholds_of),
         ledger=_ledger(records, stored_at_us),
     )
 

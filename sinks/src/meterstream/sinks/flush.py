@@ -51,8 +51,8 @@ def flush(
     # 2. All rows that the records themselves bring:
     #    minutes, of each cell its newest row, because coarse rows are computed from them;
     #    late rows of every grain, because once a window is read from coarse rows, its late
-    #    minutes are not looked at any more, and no coarse row is computed from them; charges and
-    #    sessions, which no other row needs.
+    #    minutes are not looked at any more, and no coarse row is computed from them; charges,
+    #    sessions and limits, which no other row needs.
     for refused in insert("usage_minutes", batch.minutes):
         _hold(partitions, refused)
     insert("charges", batch.charges)
@@ -60,6 +60,8 @@ def flush(
     insert("usage_quarters", batch.late_quarters)
     insert("usage_days", batch.late_days)
     insert("sessions", batch.sessions)
+    insert("limit_states", batch.limit_states)
+    insert("thresholds", batch.thresholds)
 
     # 3. Coarse rows of the windows that have closed. After all minutes of this flush, which may
     #    be the windows' last; the clock lets none change afterwards. A refused minute (step 2)

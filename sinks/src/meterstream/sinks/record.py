@@ -1,7 +1,9 @@
 """One valid journal record, and the rows it brings."""
 
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -66,6 +68,9 @@ class Decoded:
     late_days: pa.Table | None
     charges: pa.Table | None
     sessions: pa.Table | None
+    limit_states: pa.Table | None
+    crossings: Sequence[Mapping[str, Any]]
+    """What happened to limits and balances, as CROSSINGS tells it."""
 
     @property
     def row_count(self) -> int:
@@ -107,9 +112,21 @@ def decode(record: JournalRecord) -> Decoded:
         table(Section.LATE_DAYS, rows.CELL),
         table(Section.CHARGES, rows.CHARGE),
         table(Section.SESSIONS, rows.SESSION),
+        table(Section.LIMIT_STATES, rows.LIMIT_STATE),
+        _crossings(sections),
     )
     assert header.kind is not Kind.IDLE or decoded.row_count == 0, "an idle record counts nothing"
     return decoded
+
+
+def _crossings(sections: Mapping[Section, memoryview]) -> Sequence[Mapping[str, Any]]:
+    try:
+        found = json.loads(bytes(sections.get(Section.CROSSINGS, b"[]")))
+    except ValueError as error:
+        raise MalformedRecord(f"CROSSINGS is no JSON: {error}") from error
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise MalformedRecord("CROSSINGS is no list of objects")
+    return found
 
 
 def charges_with_keys(decoded: Decoded) -> pa.Table | None:

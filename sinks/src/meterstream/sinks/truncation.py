@@ -16,6 +16,8 @@ CELLS_TABLES: Final = (
     "watermarks",
     "charges",
     "sessions",
+    "limit_states",
+    "thresholds",
     "ledger",
 )
 HISTORY_TABLES: Final = ("runs", "agent_sessions_daily")

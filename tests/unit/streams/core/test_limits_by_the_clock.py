@@ -150,7 +150,9 @@ def test_a_limit_that_is_removed_admits() -> None:
     partition.take(run("r-1", NOW), run("r-2", NOW))
     data = {"team_id": "team", "limit_id": "l", "version": 2}
     step = partition.take(control=entries(envelope("limit.removed", "x", NOW, data), first=1))
-    assert told(step) == [("reset", 0, 2)]
+    assert (told(step), states(step)) == ([("reset", 0, 2)], [(0, 2, 0, 0)])
+    (row,) = read_table(unpack_sections(step.value)[Section.LIMIT_STATES])
+    assert (row["removed"], row["limit_version"]) == (1, 1)
     assert (crossing(step)["reason"], crossing(step)["limit_version"]) == ("removed", 1)
     assert told(partition.take(run("r-3", NOW))) == []
     assert not is_due(partition)

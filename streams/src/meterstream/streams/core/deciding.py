@@ -188,6 +188,7 @@ class Decision:
 
     def _set(self, set_us: int) -> None:
         """Limits that were just set begin with what was used before: levels by no event."""
+        before = self._before.limits
         by_window: dict[Window, list[Limit]] = {}
         fresh = (self._after.limits.get(key) for key in self._anew)
         at = Side(self._after.limits, self._after.zone_of, set_us)
@@ -198,7 +199,18 @@ class Decision:
             rows = np.argsort(index.rank)
             used = self._used_before(window, index.subject)[rows, index.measure[rows]]
             self._stand(window, index, rows, used)
+        for limit in _of_windows(one for one in map(before.get, self._anew) if one is not None):
+            if self._after.limits.get(limit.key) is None:
+                self._remove(limit)
         self._turning |= dict.fromkeys(self._anew)
+
+    def _remove(self, limit: Limit) -> None:
+        """Tell that a limit holds no longer, in the window in which it was told last."""
+        window = self._before.window_of(limit)
+        index = Index.of([limit], self._totals.subjects)
+        used = self._used_after(window, index.subject)[:, limit.measure]
+        none = np.zeros(1, np.int64)
+        self._standings.append(Standings(window, index, none, used, none, are_removed=True))
 
     def _use(self, window: Window) -> None:
         """The limits of those that used something, or that were corrected."""

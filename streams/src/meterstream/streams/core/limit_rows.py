@@ -56,6 +56,7 @@ def _columns(one: Standings) -> dict[str, Any]:
         "used": pa.array(one.used),
         "reached_permille": pa.array(one.reached_permille),
         "blocked": pa.array(one.blocked.astype(np.uint8)),
+        "removed": pa.array(np.full(n, one.are_removed, np.uint8)),
     }
 
 

@@ -192,10 +192,14 @@ class Standings:
     used: _I64
     reached_permille: _I64
     """The highest level that was ever reached in this window by this version; 0 if none was."""
+    are_removed: bool = False
+    """Whether these limits hold no longer."""
 
     @property
     def blocked(self) -> NDArray[np.bool_]:
         """Whether nothing more should be admitted."""
+        if self.are_removed:
+            return np.zeros(len(self.rows), np.bool_)
         return self.index.blocked(self.rows, self.used)
 
 
