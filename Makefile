@@ -7,7 +7,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 
 PARTS := $(patsubst %/pyproject.toml,%,$(wildcard */pyproject.toml deploy/*/pyproject.toml))
-CODE := $(wildcard $(addsuffix /src,$(PARTS)) deploy/preflight.py tests bench)
+CODE := $(wildcard $(addsuffix /src,$(PARTS)) deploy/preflight.py docs/examples tests bench)
 FAST_TESTS := $(wildcard tests/unit tests/property tests/contract)
 COVERING_TESTS := tests/unit tests/property $(addprefix tests/integration/,audit sinks streams)
 

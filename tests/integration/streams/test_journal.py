@@ -41,8 +41,8 @@ from meterstream.streams.journal.snapshots import (
     read_catalogue,
     read_complete,
 )
-from meterstream.streams.kafka import Broker, TopicMissing, read_at
-from meterstream.streams.meter import TopicsMisset, look_up_topics
+from meterstream.streams.kafka import Broker, TopicMissing, TopicsMisset, read_at
+from meterstream.streams.meter import look_up_topics
 from meterstream.streams.settings import MeterSettings
 
 # --- writing ---

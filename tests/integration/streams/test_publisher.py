@@ -1,10 +1,16 @@
-"""The publisher: each dead letter once for readers of committed data, whatever happens."""
+"""The publisher: dead letters and crossings once each for readers of committed data."""
 
+import json
+import runpy
 import signal
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import pytest
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from tests.integration.streams.letters import coordinates, letters, wait_for_letters
 from tests.support.metrics import metric
@@ -12,22 +18,42 @@ from tests.support.services import (
     PUBLISHER,
     Sender,
     create_topics,
+    messages_of,
     partitions_of,
     run_of,
     services,
     wait_decided,
 )
+from tests.support.told import decided_thresholds, set_limits, told_states, told_thresholds
 from tests.support.waiting import eventually
+
+from meterstream.schemas.thresholds import LIMIT_BLOCKED, LIMIT_RESET, LimitState
 
 pytestmark = pytest.mark.timeout(420)
 """Time for a busy machine; each wait has its own, shorter limit."""
 
 PARTITIONS = 4
+EXAMPLES = Path(__file__).parents[3] / "docs/examples"
 
 
-def test_kills(kafka: str, prefix: str) -> None:
-    """Publishers that are killed and replaced publish every dead letter, and none of them twice."""
+def limits_of_teams() -> list[dict[str, Any]]:
+    """Return limits of the sender's teams and users that its runs come to, and one to remove."""
+    plain = {"version": 1, "measure": "tokens", "window": "day", "amount": 400_000}
+    levels = {"alert_levels_permille": [50, 100, 500, 800]}
+    found: list[dict[str, Any]] = []
+    for number in range(20):
+        team = plain | {"team_id": f"team-{number}", "enforcement": "hard"}
+        found.append(team | levels | {"limit_id": "all", "subject": "team"})
+        user = {"limit_id": "one", "subject": "user", "subject_id": f"user-{number}"}
+        found.append(team | user | {"window": "month", "amount": 9_000})
+    return [*found, found[0] | {"limit_id": "gone"}]
+
+
+def test_kills(kafka: str, prefix: str, tmp_path: Path) -> None:
+    """Publishers that are killed and replaced publish all dead letters and crossings once each."""
     create_topics(kafka, prefix, PARTITIONS)
+    limits = limits_of_teams()
+    set_limits(kafka, prefix, *limits)
     sender = Sender(kafka, prefix, broken_every=5)
     with services(kafka, prefix) as start:
         start(batch_max_events=100)
@@ -44,10 +70,98 @@ def test_kills(kafka: str, prefix: str) -> None:
         decided = wait_decided(kafka, prefix)
         assert len(decided.rejects) == sender.sent.broken
         wait_for_letters(kafka, prefix, sender.sent.broken)
+        removed = {name: limits[-1][name] for name in ("team_id", "limit_id")}
+        set_limits(kafka, prefix, removed | {"version": 2})
+        eventually(lambda: None in told_states(kafka, prefix)[0].values(), 60, "one is removed")
+        beats = told_states(kafka, prefix)[1]
+        eventually(
+            lambda: all(
+                len(beats[partition]) + 2 <= len(now) and now[-1].clock > beats[partition][-1].clock
+                for partition, now in told_states(kafka, prefix)[1].items()
+            ),
+            60,
+            "heartbeats go on without traffic",
+        )
         assert publisher.stop() == 0
         found = Counter(coordinates(headers, prefix) for headers, _ in letters(kafka, prefix))
         assert set(found) == decided.rejects
         assert set(found.values()) == {1}
+        crossings = Counter(event["id"] for event in told_thresholds(kafka, prefix))
+        assert set(crossings) == decided_thresholds(kafka, prefix)
+        assert set(crossings.values()) == {1}
+        check_states(kafka, prefix, limits)
+    check_examples(kafka, prefix, tmp_path)
+
+
+def check_states(kafka: str, prefix: str, limits: list[dict[str, Any]]) -> None:
+    """Hold the last states against the sums of what was sent and the thresholds that were told."""
+    states, _ = told_states(kafka, prefix)
+    told = told_thresholds(kafka, prefix)
+    assert len(states) == len(limits)
+    for limit in limits:
+        key = json.dumps(["team", limit["team_id"], limit["limit_id"]], separators=(",", ":"))
+        if limit["limit_id"] == "gone":
+            assert states[key] is None
+            continue
+        state = states[key]
+        assert state is not None
+        mine = [one for one in told if one["data"]["limit_id"] == limit["limit_id"]]
+        mine = [one for one in mine if one["data"]["team_id"] == limit["team_id"]]
+        levels = [one["data"].get("level_permille", 0) for one in mine]
+        assert state.reached_permille == max(levels, default=0)
+        kinds = Counter(one["type"] for one in mine)
+        assert (state.state == "blocked") == (kinds[LIMIT_BLOCKED] == 1)
+        assert kinds[LIMIT_RESET] == 0
+        numbers = range(int(limit["team_id"].removeprefix("team-")), 6000, 20)
+        if limit["subject"] == "user":
+            user = int(limit["subject_id"].removeprefix("user-"))
+            numbers = [number for number in numbers if number % 97 == user]  # type: ignore[assignment]
+        assert state.used == sum(numbers)
+
+
+def check_examples(kafka: str, prefix: str, directory: Path) -> None:
+    """Run the documented consumers: they act on each event once, and know the last states."""
+    ids = [event["id"] for event in told_thresholds(kafka, prefix)]
+    group = f"{prefix}example"
+    for _ in range(2):  # the second one is given nothing that it has not acted upon
+        command = [sys.executable, str(EXAMPLES / "thresholds.py")]
+        example = subprocess.Popen(
+            [*command, kafka, group, prefix + "thresholds"], cwd=directory, stdout=subprocess.PIPE
+        )
+        try:
+            eventually(lambda: position_of(kafka, prefix, group) == len(ids), 60, "it is through")
+        finally:
+            example.kill()
+            example.communicate()
+    acted_upon = (directory / f"{group}.ids").read_text().split()
+    assert sorted(acted_upon) == sorted(ids)
+    known: Any = runpy.run_path(str(EXAMPLES / "limit_states.py"))["LimitStates"]()
+    for message in messages_of(kafka, prefix + "limit-states", committed=True):
+        known.take(message.key().decode(), message.value())
+    states, heartbeats = told_states(kafka, prefix)
+    last = {key: state for key, state in states.items() if state is not None}
+    assert {
+        key: LimitState.model_validate_json(json.dumps(state))
+        for key, state in known.states.items()
+    } == last
+    assert set(known.clocks) == set(heartbeats)
+    blocked = [s for s in last.values() if s.team_id == "team-1" and s.state == "blocked"]
+    assert sorted(known.blocking("team-1")) == sorted(state.limit_id for state in blocked)
+
+
+def position_of(kafka: str, prefix: str, group: str) -> int:
+    """Return how many threshold events a group has committed, whose log has markers too."""
+    consumer = Consumer({"bootstrap.servers": kafka, "group.id": group})
+    topic = prefix + "thresholds"
+    try:
+        found = consumer.committed(
+            [TopicPartition(topic, p) for p in range(PARTITIONS)], timeout=20
+        )
+    finally:
+        consumer.close()
+    upto = {one.partition: one.offset for one in found}
+    messages = messages_of(kafka, topic, committed=True)
+    return sum(message.offset() < upto[message.partition()] for message in messages)
 
 
 def test_a_paused_publisher_wakes_up(kafka: str, prefix: str) -> None:

@@ -211,6 +211,41 @@ PUBLISHER: Final = (
         _P,
     ),
     Metric(
+        "publisher",
+        "threshold_events",
+        "counter",
+        "events",
+        "Threshold events published, by kind: reached, blocked, reset, low, exhausted, expiring",
+        ("partition", "kind"),
+    ),
+    Metric(
+        "publisher",
+        "threshold_seconds",
+        "histogram",
+        "seconds",
+        "From the log time of the journal record that tells a crossing to its publication. What the"
+        " meter takes before is in meterstream_meter_stage_seconds; log times have milliseconds",
+        (),
+        TIME_BUCKETS,
+    ),
+    Metric(
+        "publisher",
+        "limit_states",
+        "counter",
+        "states",
+        "States of limits published, removals included",
+        _P,
+    ),
+    Metric(
+        "publisher",
+        "knowledge_age_seconds",
+        "gauge",
+        "seconds",
+        "How long ago the usage was counted that readers of limit-states know of: now, less the"
+        " clock of the partition's last heartbeat. Alarm",
+        _P,
+    ),
+    Metric(
         "publisher", "void_records", "counter", "records", "Journal records passed over as void", _P
     ),
     Metric(

@@ -37,10 +37,6 @@ CREDITS_LOW: Final = "meterstream.credits.low.v1"
 CREDITS_EXHAUSTED: Final = "meterstream.credits.exhausted.v1"
 CREDITS_EXPIRING: Final = "meterstream.credits.expiring.v1"
 
-CREDITS_LIMIT_ID: Final = "credits"
-"""The reserved id under which `limit-states` tells a team's balance: its amount is the overdraft
-that the plan allows, what is used is the balance with the other sign."""
-
 MAX_USED: Final = 2**63 - 1
 
 Used = Annotated[int, Field(ge=-MAX_USED, le=MAX_USED)]

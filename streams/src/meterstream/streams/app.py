@@ -20,9 +20,9 @@ from meterstream.schemas.status import PortTaken, StatusServer
 from . import logs
 from .ending import Ending
 from .journal import Ledger, LedgerUnavailable, NotJoined
-from .kafka import Broker, BrokerUnavailable, TopicMissing
+from .kafka import Broker, BrokerUnavailable, TopicMissing, TopicsMisset
 from .memory import map_large_buffers
-from .meter import Meter, TopicsMisset, look_up_topics, policy_of
+from .meter import Meter, look_up_topics, policy_of
 from .settings import MeterSettings, SettingsInvalid, epilog, load
 from .transport import SCHEME, Batching, RecordBatch
 

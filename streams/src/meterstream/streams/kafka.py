@@ -34,6 +34,10 @@ class TopicMissing(Exception):
     """A topic that must be there is not. The message says how to create it."""
 
 
+class TopicsMisset(Exception):
+    """The topics do not fit together. The message says which, and what mends it."""
+
+
 class NotAllowed(Exception):
     """Kafka does not answer this user's question."""
 

@@ -18,7 +18,7 @@ from .entries import EntryReader
 from .journal import JournalWriter, Ledger, RecordWriter
 from .journal.genesis import first_generation
 from .journal.restore import Topics, restore
-from .kafka import Broker, NotAllowed, TopicMissing, log_bounds
+from .kafka import Broker, NotAllowed, TopicMissing, TopicsMisset, log_bounds
 from .metrics import MeterMetrics
 from .ports import Restorer, Shared
 from .settings import MeterSettings
@@ -32,10 +32,6 @@ STAMPED_BY: Final = "message.timestamp.type"
 """The topic setting that says whose clock records carry: their producer's or the broker's."""
 LOOP_SILENT_SECONDS: Final = 60.0
 """A loop that did not turn for this long is not healthy."""
-
-
-class TopicsMisset(Exception):
-    """The topics do not fit together. The message says which, and what mends it."""
 
 
 def policy_of(settings: MeterSettings, partitions: int) -> Policy:

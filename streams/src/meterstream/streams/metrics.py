@@ -54,6 +54,10 @@ class PublisherMetrics:
     journal_lag_records: Gauge
     dead_letters: Counter
     lost_dead_letters: Counter
+    threshold_events: Counter
+    threshold_seconds: Histogram
+    limit_states: Counter
+    knowledge_age_seconds: Gauge
     void_records: Counter
     transactions: Counter
     transaction_seconds: Histogram

@@ -174,9 +174,10 @@ class PublisherSettings(KafkaSettings):
     """Consumer group of the publishers, after the topic prefix; their transactional ids begin with
     it."""
     publisher_max_records: int = Field(100, ge=1, le=10_000)
-    """The most journal records that one transaction covers. More of them catch up faster."""
-    publisher_interval_ms: int = Field(200, ge=1, le=5_000)
-    """How many milliseconds a transaction waits for more journal records at most."""
+    """The most journal records that one transaction waits for. More of them catch up faster."""
+    publisher_interval_ms: int = Field(250, ge=1, le=5_000)
+    """The least time between two transactions of a partition, in milliseconds: so often the state
+    of a limit is published at most. What reaches a level, blocks or resets does not wait for it."""
     publisher_metrics_port: Port = 9465
     """Port of /metrics, /healthz and /readyz; 0 for any that is free."""
 

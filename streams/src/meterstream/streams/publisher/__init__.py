@@ -12,7 +12,7 @@ from confluent_kafka import KafkaException
 from meterstream.schemas import topics as names
 from meterstream.schemas.status import PortTaken, StatusServer
 from meterstream.streams import logs
-from meterstream.streams.kafka import Broker, BrokerUnavailable, TopicMissing
+from meterstream.streams.kafka import Broker, BrokerUnavailable, TopicMissing, TopicsMisset
 from meterstream.streams.settings import PublisherSettings, SettingsInvalid, epilog, load
 
 from .service import Publisher
@@ -26,8 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run `meterstream publisher`; return the exit status: 0 ended, 1 failed, 2 cannot start."""
     argparse.ArgumentParser(
         "meterstream publisher",
-        description="Publish dead letters from the journal, until SIGTERM or SIGINT. Any number of"
-        " publishers share the work.",
+        description="Publish threshold events, the states of limits and dead letters from the"
+        " journal, until SIGTERM or SIGINT. Any number of publishers share the work.",
         epilog=epilog(PublisherSettings),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args(argv)
@@ -38,8 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = load(PublisherSettings)
         logs.set_up(settings.log_level)
         broker = Broker(settings)
-        for name in (names.JOURNAL, names.DLQ, names.EVENTS):
-            broker.topic_id(settings.topic(name))
+        check_topics(broker, settings)
         publisher = Publisher(settings)
         status = StatusServer(
             settings.metrics_host,
@@ -49,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             ready=publisher.unready,
             setting="METERSTREAM_PUBLISHER_METRICS_PORT",
         )
-    except (SettingsInvalid, TopicMissing, BrokerUnavailable, PortTaken) as fault:
+    except (SettingsInvalid, TopicMissing, TopicsMisset, BrokerUnavailable, PortTaken) as fault:
         sys.stderr.write(f"meterstream publisher: {fault}\n")
         return 2
     status.start()
@@ -62,3 +61,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         status.stop()
     return 0
+
+
+def check_topics(broker: Broker, settings: PublisherSettings) -> None:
+    """Raise TopicMissing or TopicsMisset unless all that is read and written fits together."""
+    missing, counts = [], {}
+    for name in (names.EVENTS, names.JOURNAL, names.DLQ, names.THRESHOLDS, names.LIMIT_STATES):
+        try:
+            counts[name] = broker.partitions(settings.topic(name))
+        except TopicMissing:
+            missing.append(settings.topic(name))
+    if missing:
+        raise TopicMissing(
+            f"these topics do not exist: {', '.join(missing)}. Create them: `meterstream topics`"
+        )
+    journal, partitions = settings.topic(names.JOURNAL), counts[names.JOURNAL]
+    wrong = [
+        f"{settings.topic(name)} has {count} partitions"
+        for name, count in counts.items()
+        if count != partitions
+    ]
+    if wrong:
+        raise TopicsMisset(
+            f"{journal} has {partitions} partitions, but {', '.join(wrong)}; they must have as"
+            " many, for what a partition decides is published to the one of the same number. See"
+            " `meterstream topics`"
+        )

@@ -9,7 +9,7 @@ from typing import Any, Final
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from meterstream.schemas import deadletters as headers
-from meterstream.schemas.journal import MalformedRecord, Section, unpack_sections
+from meterstream.schemas.journal import MalformedRecord
 from meterstream.schemas.kafka_errors import UNREADABLE
 from meterstream.schemas.times import format_rfc3339, from_us
 from meterstream.schemas.topics import LEAST_MESSAGE_BYTES
@@ -53,16 +53,15 @@ class Letter:
     is_lost: bool
 
 
-def rejects_of(record: JournalRecord) -> list[Reject]:
-    """Return what a journal record refused; MalformedRecord if that cannot be read."""
-    section = unpack_sections(record.value).get(Section.REJECTS)
+def rejects_of(section: bytes | memoryview | None, offset: int) -> list[Reject]:
+    """Return what the REJECTS of the record at `offset` refuse; MalformedRecord if unreadable."""
     if section is None:
         return []
     try:
         return [Reject(*entry) for entry in json.loads(bytes(section))]
     except (ValueError, TypeError) as error:
         raise MalformedRecord(
-            f"the REJECTS of journal offset {record.offset} cannot be read: {error}"
+            f"the REJECTS of journal offset {offset} cannot be read: {error}"
         ) from error
 
 

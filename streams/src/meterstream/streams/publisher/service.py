@@ -4,6 +4,8 @@ import logging
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -11,17 +13,24 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from meterstream.schemas import topics as names
 from meterstream.schemas.kafka_errors import UNREADABLE
-from meterstream.streams.kafka import Broker, BrokerUnavailable
+from meterstream.streams.kafka import Broker, BrokerUnavailable, read_some
 from meterstream.streams.metrics import PublisherMetrics
 from meterstream.streams.settings import PublisherSettings
 
+from .heartbeats import Heartbeats
 from .letters import RawReader
-from .slot import ProducerHangs, Slot, SlotBroken, SlotLost
+from .reading import SlotBroken
+from .slot import NEVER, Slot
+from .transactions import ProducerHangs, SlotLost
 
 log = logging.getLogger("meterstream.publisher")
 
 RETRY_SECONDS: Final = 1.0
 TURN_SECONDS: Final = 5.0
+LONGEST_WAIT_SECONDS: Final = 0.25
+"""How long the loop waits for records at most: heartbeats are due, or it is to end."""
+PARALLEL: Final = 8
+"""How many transactions go on at a time: most of one is waiting for brokers."""
 SILENT_SECONDS: Final = 120.0
 """A loop that did not turn for this long is not healthy."""
 
@@ -37,7 +46,10 @@ class _Found:
 
 
 class Publisher:
-    """Runs in one thread; transactions never stay open between two polls of the group."""
+    """Runs in one thread, but for the transactions of several partitions, which go on together.
+
+    None of them stays open between two polls of the group.
+    """
 
     def __init__(self, settings: PublisherSettings) -> None:
         self._settings = settings
@@ -51,6 +63,8 @@ class Publisher:
         self._was_assigned = False
         self._turned = time.monotonic()
         self._raw = RawReader(self._broker.consumer(fetch_wait_max_ms=20))
+        self._heartbeats = Heartbeats(settings)
+        self._pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="transaction")
         self._consumer = Consumer(
             settings.client(
                 group_id=settings.topic(settings.publisher_group),
@@ -81,16 +95,22 @@ class Publisher:
                 # Slots open before reading only: messages that a rebalance overtook while they
                 # were read belong to slots that are closed by then, and are read again.
                 self._open_slots()
-                messages = self._consumer.consume(
-                    self._settings.publisher_max_records,
-                    self._settings.publisher_interval_ms / 1000,
+                self._publish(
+                    read_some(self._consumer, self._settings.publisher_max_records, self._wait_s())
                 )
-                self._publish(messages)
+                self._send_heartbeats()
                 self._measure()
         finally:
+            self._pool.shutdown()
             for slot in self._slots.values():
                 slot.close()
+            self._heartbeats.close()
             self._consumer.close()
+
+    def _wait_s(self) -> float:
+        """Return how long there is nothing to do but to wait for records."""
+        due_at = min((slot.due_at for slot in self._slots.values()), default=NEVER)
+        return min(max(0.0, due_at - time.monotonic()), LONGEST_WAIT_SECONDS)
 
     # --- the group ---
 
@@ -102,6 +122,7 @@ class Publisher:
         self._retry_at.clear()
         self._broken.clear()
         self.metrics.stopped_partitions.clear()
+        self.metrics.knowledge_age_seconds.clear()
         consumer.assign([])
         log.info("partitions assigned: %s", ", ".join(map(str, sorted(self._assigned))) or "none")
 
@@ -151,26 +172,54 @@ class Publisher:
 
     def _publish(self, messages: list[Message]) -> None:
         found = self._sort(messages)
-        for partition, slot in list(self._slots.items()):
+        broken: dict[int, SlotBroken] = {}
+        for partition, slot in self._slots.items():
             try:
-                if found.records[partition]:
-                    slot.publish(found.records[partition])
-                else:
-                    slot.commit_position()
+                slot.take(found.records[partition])
                 if partition in found.unreadable:
                     slot.pass_over(found.unreadable[partition])
                 elif partition in found.ends:
                     slot.at_end()
-            except ProducerHangs as reason:
-                for each in list(self._slots):
-                    self._try_later(each, reason)
-                return
-            except (SlotLost, BrokerUnavailable) as reason:
-                self._try_later(partition, reason)
             except SlotBroken as reason:
-                self._break(partition, reason)
+                broken[partition] = reason
+        # What was decided before a break is published.
+        self._commit(broken)
+        for partition in broken.keys() & self._slots.keys():
+            self._break(partition, broken[partition])
         if found.unreadable.keys() & self._slots.keys():
             self._read_slots()  # the client would give the same again
+
+    def _commit(self, broken: Mapping[int, SlotBroken]) -> None:
+        """Commit the slots that are due, and those that will not go on, side by side."""
+        now = time.monotonic()
+        due: dict[int, Slot] = {}
+        for partition, slot in list(self._slots.items()):
+            if slot.due_at <= now or (partition in broken and slot.due_at < NEVER):
+                try:
+                    slot.prepare()
+                    due[partition] = slot
+                except BrokerUnavailable as reason:
+                    self._try_later(partition, reason)
+        futures = {partition: self._pool.submit(slot.commit) for partition, slot in due.items()}
+        wait(futures.values())
+        lost: dict[int, SlotLost] = {}
+        for partition, future in futures.items():
+            try:
+                future.result()
+            except SlotLost as reason:
+                lost[partition] = reason
+        hanging = [each for each in lost.values() if isinstance(each, ProducerHangs)]
+        if hanging:
+            lost = dict.fromkeys(self._slots, hanging[0])
+        for partition, loss in lost.items():
+            self._try_later(partition, loss)
+
+    def _send_heartbeats(self) -> None:
+        for slot in self._slots.values():
+            place = slot.heartbeat()
+            if place is not None:
+                self._heartbeats.send(place, slot.delivered(place))
+        self._heartbeats.poll()
 
     def _sort(self, messages: list[Message]) -> "_Found":
         """Tell apart what the client gave, and take up anew what it cannot find."""
@@ -213,7 +262,11 @@ class Publisher:
     # --- what others see ---
 
     def _measure(self) -> None:
+        now_us = time.time_ns() // 1000
         for partition, slot in self._slots.items():
+            if slot.told_clock_us is not None:
+                age_s = max(0, now_us - slot.told_clock_us) / 1e6
+                self.metrics.knowledge_age_seconds.labels(str(partition)).set(age_s)
             _, end = self._consumer.get_watermark_offsets(
                 TopicPartition(self._journal, partition), cached=True
             )

@@ -3,54 +3,38 @@
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
+from uuid import UUID
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, Message, TopicPartition
 
 from meterstream.schemas import topics as names
-from meterstream.schemas.journal import ChainBroken, ChainReader, Link, MalformedRecord
-from meterstream.streams.journal.reader import JournalRecord, is_at, look_ahead, take_next
+from meterstream.schemas.journal import ChainReader, Link, MalformedRecord
+from meterstream.streams.journal.reader import header_of, is_at
 from meterstream.streams.kafka import Broker, log_bounds, read_at
 from meterstream.streams.metrics import PublisherMetrics
 from meterstream.streams.settings import PublisherSettings
 
-from .bounded import Overdue, call_within
-from .letters import Letter, RawReader, Reject, letter_of, rejects_of
+from .letters import Letter, RawReader, letter_of
+from .pending import Pending
+from .reading import Reading, SlotBroken
+from .states import Place
+from .transactions import CALL_SECONDS, Record, SlotLost, Transactions
 
 log = logging.getLogger("meterstream.publisher")
-silent = logging.getLogger("meterstream.publisher.librdkafka")
-silent.disabled = True  # what it says comes back as exceptions, and is told with what follows
 
-TRANSACTION_MS: Final = 10_000
-"""After this long the broker ends a transaction whose publisher died; until then readers wait."""
-CALL_SECONDS: Final = 15.0
-SEND_OFFSETS_SECONDS: Final = 5.0
-HANGING_SECONDS: Final = 8.0
-"""Sending offsets should end after SEND_OFFSETS_SECONDS, but can hang for good where the group's
-coordinator was away (librdkafka issue 5456): after this long the producer is given up."""
+HEARTBEAT_SECONDS: Final = 1.0
+NEVER: Final = float("inf")
 POSITION_SECONDS: Final = 2.0
 """How often the position is committed where there is nothing to publish."""
-
-
-class SlotBroken(Exception):
-    """The chain of this partition cannot be followed. The message says why, and what to do."""
-
-
-class SlotLost(Exception):
-    """Another publisher has the slot, or a transaction failed: take it anew, or leave it."""
-
-
-class ProducerHangs(SlotLost):
-    """The group's coordinator went away under a call; that of other slots hangs as well."""
 
 
 class Slot:
     """Publishes what one journal partition decided, each thing once for readers of committed data.
 
-    The transactional id belongs to the partition, so a publisher that takes it over ends whatever
-    its predecessor left open. The link stands in the metadata of the committed offset and moves
-    with the transaction.
+    The link stands in the metadata of the committed offset and moves with the transaction, never
+    past a record of which something is not published.
     """
 
     def __init__(
@@ -71,50 +55,38 @@ class Slot:
         self._metrics = metrics
         self._label = str(partition)
         self._journal = settings.topic(names.JOURNAL)
-        self._dlq = settings.topic(names.DLQ)
-        self._producer = Producer(
-            settings.client(
-                transactional_id=f"{settings.topic(settings.publisher_group)}-{partition}",
-                transaction_timeout_ms=TRANSACTION_MS,
-                message_timeout_ms=TRANSACTION_MS,
-                linger_ms=5,
-                compression_type="lz4",
-                batch_size=names.LEAST_MESSAGE_BYTES // 2,
-            ),
-            logger=silent,
-        )
-        try:
-            # Fences the predecessor first: what is committed after this, we commit.
-            self._producer.init_transactions(CALL_SECONDS)
-        except KafkaException as failure:
-            raise SlotLost(str(failure.args[0].str())) from None
+        self._transactions = Transactions(settings, partition, consumer)
         self._committed_link = self._committed()
-        self._chain, self._start = self._begin(self._committed_link)
+        self._reading = self._begin(self._committed_link)
+        self._pending = self._reading.pending
         self._committed_at = time.monotonic()
-        self._is_hanging = False
+        self._published_at = self._heartbeat_at = -NEVER
+        self.told_clock_us: int | None = None
+        """The clock of the last heartbeat that Kafka has."""
+        self._letters: list[Letter] = []
 
     @property
     def next_offset(self) -> int:
         """The journal offset to read on from."""
-        return self._start
+        return self._reading.next_offset
 
-    def _begin(self, link: Link | None) -> tuple[ChainReader, int]:
-        """Return a reader of the chain, and the offset that it begins at."""
+    def _begin(self, link: Link | None) -> Reading:
+        """Return what reads the journal from a link on, or from its beginning."""
         reader = self._broker.consumer()
+        chain, events_topic_id, reason = ChainReader(link), None, None
         try:
             start, end = log_bounds(reader, self._journal, self.partition)
-            chain = ChainReader(link)
-            if link is None:
-                return chain, start
-            reason = None
-            if not start <= link.next_offset <= end:
+            if link is not None and not start <= link.next_offset <= end:
                 reason = f"it holds offsets {start} to {end}, and it was read to {link.next_offset}"
-            elif link.prev >= start:
+            elif link is not None and link.prev >= start:
                 last = read_at(reader, self._journal, self.partition, link.prev)
                 if last is None or not is_at(last, link):
                     reason = f"offset {link.prev} is not the record that was read there"
-            if reason is None:
-                return chain, link.next_offset
+                else:
+                    events_topic_id = _events_topic_id(last)
+        finally:
+            reader.close()
+        if reason is not None:
             log.error(
                 "%s-%d was made again, or cut: %s; a later generation is looked for",
                 self._journal,
@@ -122,9 +94,15 @@ class Slot:
                 reason,
             )
             chain.look_ahead(start, f"the journal was made again, or cut: {reason}")
-            return chain, start
-        finally:
-            reader.close()
+        source = f"/{self._settings.topic(names.THRESHOLDS)}"
+        return Reading(
+            self._journal,
+            self.partition,
+            chain=chain,
+            start=start if link is None or reason is not None else link.next_offset,
+            pending=Pending(self.partition, source, self._settings.publisher_max_records),
+            events_topic_id=events_topic_id,
+        )
 
     def _committed(self) -> Link | None:
         found = self._consumer.committed(
@@ -141,85 +119,44 @@ class Slot:
                 f" {self._settings.topic(self._settings.publisher_group)}"
             ) from None
 
-    def publish(self, messages: Sequence[Message]) -> None:
-        """Publish what these journal records decided.
+    def take(self, messages: Sequence[Message]) -> None:
+        """Take what these journal records decided; it waits for its transaction.
 
-        Raises SlotLost or SlotBroken; then nothing of this call was published, or the position
-        that is read back says that all of it was.
+        Raises SlotBroken where they cannot be read; what was taken before is still to be published.
         """
-        begun = time.monotonic()
-        voids = self._chain.void_records
-        refused: list[tuple[JournalRecord, Reject]] = []
-        for message in messages:
-            record = self._take(message)
-            if record is not None:
-                try:
-                    refused += [(record, reject) for reject in rejects_of(record)]
-                except MalformedRecord as broken:
-                    raise self._broken(str(broken)) from broken
-        self._metrics.void_records.labels(self._label).inc(self._chain.void_records - voids)
-        letters = self._letters(refused)
-        if letters or (self._is_due() and self._chain.link is not None):
-            self._commit(letters)
-            self._metrics.transaction_seconds.observe(time.monotonic() - begun)
-
-    def _take(self, message: Message) -> JournalRecord | None:
-        """Return the record if it is valid; behind one that is broken, look for a later genesis."""
-        self._start = (message.offset() or 0) + 1
-        looked_ahead = self._chain.looks_ahead
+        voids = self._reading.void_records
         try:
-            record = take_next(self._chain, message)
-        except (ChainBroken, MalformedRecord) as broken:
-            log.error(
-                "%s-%d cannot be followed: %s; a later generation is looked for behind it",
-                self._journal,
-                self.partition,
-                broken,
-            )
-            look_ahead(self._chain, message, str(broken))
-            return None
-        if record is not None and looked_ahead:
-            log.error(
-                "%s-%d goes on at offset %d, where generation %d begins",
-                self._journal,
-                self.partition,
-                record.offset,
-                record.header.generation,
-            )
-        return record
+            for message in messages:
+                self._reading.take(message)
+        finally:
+            found = self._reading.void_records - voids
+            self._metrics.void_records.labels(self._label).inc(found)
 
     def pass_over(self, unreadable: Message) -> None:
         """Go on behind a record that the client cannot read."""
-        at = max(self._start, unreadable.offset() or 0)
-        self._take(unreadable)
-        self._start = at + 1
+        self._reading.pass_over(unreadable)
 
     def at_end(self) -> None:
         """Note that the journal ends for now; SlotBroken if it was looked ahead for nothing."""
-        try:
-            self._chain.at_end()
-        except ChainBroken as broken:
-            raise self._broken(str(broken)) from broken
+        self._reading.at_end()
 
-    def _broken(self, reason: str) -> SlotBroken:
-        link = self._committed_link
-        return SlotBroken(
-            f"{self._journal}-{self.partition}: {reason}. What it decided is published"
-            f" {f'up to offset {link.prev}' if link is not None else 'from no offset yet'}."
-            f" Begin a new generation with `meterstream meter --new-generation --partition"
-            f" {self.partition}`, then start the publisher again: it goes on there, and what the"
-            " journal has lost is not published"
-        )
+    @property
+    def due_at(self) -> float:
+        """When the next transaction is due, on the clock of `time.monotonic`.
 
-    def commit_position(self) -> None:
-        """Commit where we stand, if that moved and was not committed for a while."""
-        if self._is_due() and self._chain.link != self._committed_link:
-            self._commit([])
+        What limits a state to so many a second is the time between two transactions.
+        """
+        if self._pending.is_urgent:
+            return 0.0
+        if self._pending:
+            return self._published_at + self._settings.publisher_interval_ms / 1000
+        if self._reading.link != self._committed_link:
+            return self._committed_at + POSITION_SECONDS
+        return NEVER
 
-    def _is_due(self) -> bool:
-        return time.monotonic() - self._committed_at > POSITION_SECONDS
-
-    def _letters(self, refused: list[tuple[JournalRecord, Reject]]) -> list[Letter]:
+    def prepare(self) -> None:
+        """Fetch what the transaction needs: the bytes of dead letters."""
+        refused = self._pending.refused
         places = {
             "events": (self._settings.topic(names.EVENTS), self.partition),
             "control": (self._settings.topic(names.CONTROL), self.partition),
@@ -231,77 +168,90 @@ class Slot:
             )
             for topic in {reject.topic for _, reject in refused}
         }
-        return [
+        self._letters = [
             letter_of(reject, record, *places[reject.topic], raw[reject.topic].get(reject.offset))
             for record, reject in refused
         ]
 
-    def _commit(self, letters: list[Letter]) -> None:
-        """Write letters and position in one transaction: both, or neither."""
-        link = self._chain.link
+    def commit(self) -> None:
+        """Publish what is pending, and the position after it, in one transaction.
+
+        May run beside the commits of other slots. Raises SlotLost: then nothing of it was
+        published, or the position that is read back says that all of it was.
+        """
+        link = self._reading.link
         assert link is not None, "records were taken"
+        begun = time.monotonic()
+        position = TopicPartition(
+            self._journal, self.partition, link.next_offset, link.to_metadata()
+        )
         try:
-            # 1. Whatever follows belongs together.
-            self._producer.begin_transaction()
-            # 2. The letters, not visible yet.
-            for letter in letters:
-                self._produce(letter)
-            # 3. The position after them, with the link that makes the next record provable. The
-            #    group's generation goes with it, so a publisher that lost its partition fails.
-            place = TopicPartition(
-                self._journal, self.partition, link.next_offset, link.to_metadata()
-            )
-            call_within(
-                HANGING_SECONDS,
-                self._producer.send_offsets_to_transaction,
-                [place],
-                self._consumer.consumer_group_metadata(),
-                SEND_OFFSETS_SECONDS,
-            )
-            # 4. Both become true at once.
-            self._producer.commit_transaction(CALL_SECONDS)
-        except KafkaException as failure:
+            self._transactions.write(self._records(), position)
+        except SlotLost:
             self._metrics.transactions.labels("aborted").inc()
-            self._abort(failure.args[0])
-        except Overdue as hanging:
-            # The next producer of this transactional id ends what this one has begun.
-            self._metrics.transactions.labels("aborted").inc()
-            self._is_hanging = True
-            raise ProducerHangs(f"sending its position to Kafka hangs ({hanging})") from None
+            raise
         self._committed_at, self._committed_link = time.monotonic(), link
         self._metrics.transactions.labels("committed").inc()
-        for letter in letters:
+        if self._pending:
+            self._published_at = self._heartbeat_at = self._committed_at
+            self.told_clock_us = link.clock_us
+            self._metrics.transaction_seconds.observe(self._committed_at - begun)
+            self._count()
+            self._pending.clear()
+            self._letters.clear()
+
+    def _records(self) -> Iterator[Record]:
+        """Yield what is pending: dead letters, thresholds, states and a heartbeat behind them."""
+        if not self._pending:
+            return
+        dlq, thresholds, states = (
+            self._settings.topic(name) for name in (names.DLQ, names.THRESHOLDS, names.LIMIT_STATES)
+        )
+        for letter in self._letters:
+            yield dlq, letter.key, letter.value, letter.headers
+        for threshold in self._pending.thresholds:
+            yield thresholds, threshold.key, threshold.value, None
+        place = self._reading.place()
+        assert place is not None, "records were taken"
+        for key, value in self._pending.states.records(place):
+            yield states, key, value, None
+        yield states, *place.heartbeat(), None
+
+    def _count(self) -> None:
+        now_us = time.time_ns() // 1000
+        for letter in self._letters:
             self._metrics.dead_letters.labels(self._label, letter.reason).inc()
             if letter.is_lost:
                 self._metrics.lost_dead_letters.labels(self._label).inc()
+        for threshold in self._pending.thresholds:
+            self._metrics.threshold_events.labels(self._label, threshold.kind).inc()
+            self._metrics.threshold_seconds.observe(max(0, now_us - threshold.decided_us) / 1e6)
+        self._metrics.limit_states.labels(self._label).inc(len(self._pending.states))
 
-    def _produce(self, letter: Letter) -> None:
-        while True:
-            try:
-                self._producer.produce(
-                    self._dlq,
-                    key=letter.key,
-                    value=letter.value,
-                    partition=self.partition,
-                    headers=letter.headers,  # type: ignore[arg-type]
-                )
-                self._producer.poll(0)
-                return
-            except BufferError:
-                self._producer.poll(0.1)
+    def heartbeat(self) -> Place | None:
+        """Return what a heartbeat is to tell now, None where none is due or states are pending."""
+        now = time.monotonic()
+        if self._pending or now - self._heartbeat_at < HEARTBEAT_SECONDS:
+            return None
+        self._heartbeat_at = now
+        return self._reading.place()
 
-    def _abort(self, error: KafkaError) -> None:
-        if error.txn_requires_abort():
-            try:
-                self._producer.abort_transaction(CALL_SECONDS)
-            except KafkaException as failure:
-                log.debug("partition %d: abort: %s", self.partition, failure)
-        raise SlotLost(error.str())
+    def delivered(self, place: Place) -> Callable[[], None]:
+        """Return what is to be called when Kafka has the heartbeat of a place."""
+
+        def note() -> None:
+            self.told_clock_us = place.link.clock_us
+
+        return note
 
     def close(self) -> None:
         """Drop the producer; nothing is open between calls."""
-        if self._is_hanging:
-            return
-        with contextlib.suppress(KafkaException):  # a producer that was fenced refuses even this
-            self._producer.purge()
-            self._producer.flush(1.0)
+        self._transactions.close()
+
+
+def _events_topic_id(record: Message) -> UUID | None:
+    """Return which events topic a journal record is of, if it can be read."""
+    with contextlib.suppress(MalformedRecord):
+        header = header_of(record)
+        return header.events_topic_id if header is not None else None
+    return None
