@@ -25,6 +25,12 @@ COMMANDS: Final = {
     "sql": "meterstream.cli.commands.sql",
     "dlq": "meterstream.cli.commands.dlq",
     "limits": "meterstream.cli.commands.limits",
+    "credits": "meterstream.cli.commands.credits",
+    "cards": "meterstream.cli.commands.cards",
+    "plans": "meterstream.cli.commands.plans",
+    "subscriptions": "meterstream.cli.commands.subscriptions",
+    "teams": "meterstream.cli.commands.teams",
+    "catalog": "meterstream.cli.commands.catalog",
     "audit": "meterstream.cli.audit",
 }
 """Each command and the module that has it under its own name, in the order of `--help`."""

@@ -1,6 +1,7 @@
-"""`meterstream limits` on a real broker, with a real meter that takes or refuses what it writes."""
+"""Commands of admins on a real broker, with a real meter that takes or refuses what they write."""
 
 import json
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from confluent_kafka import Producer
 from tests.support.command import Ran, call_command
 from tests.support.services import METER, create_topics, services
 
+from meterstream.cli.connection import connect
+from meterstream.cli.entries.waiting import govern
+from meterstream.cli.errors import CheckFailed
 from meterstream.schemas.control import LimitSet, LimitSetData
 from meterstream.schemas.thresholds import (
     AsOf,
@@ -19,29 +23,38 @@ from meterstream.schemas.thresholds import (
 )
 from meterstream.schemas.times import from_us
 
+EXAMPLES = Path(__file__).parents[3] / "docs/examples"
+
 Command = Callable[..., Ran]
 ACME = ("--team", "acme")
 MONTH = (*ACME, "--measure", "credits", "--window", "month")
 
 
+def _settings(kafka: str, prefix: str) -> dict[str, str]:
+    return {"METERSTREAM_KAFKA_BOOTSTRAP": kafka, "METERSTREAM_TOPIC_PREFIX": prefix}
+
+
 @pytest.fixture
 def command(kafka: str, prefix: str) -> Command:
-    """Return `meterstream` on topics of this test's own."""
+    """Return `meterstream` on topics of this test's own, where no meter runs."""
     create_topics(kafka, prefix, 2)
-    env = {"METERSTREAM_KAFKA_BOOTSTRAP": kafka, "METERSTREAM_TOPIC_PREFIX": prefix}
+    return lambda *words: call_command(*words, env=_settings(kafka, prefix))
 
-    def run(*words: str) -> Ran:
-        return call_command(*words, env=env)
 
-    return run
+@pytest.fixture(scope="module")
+def metered(kafka: str) -> Iterator[dict[str, str]]:
+    """Run a meter on topics of its own; return the settings that lead to it."""
+    prefix = f"t{uuid.uuid4().hex[:12]}."
+    create_topics(kafka, prefix, 2)
+    with services(kafka, prefix) as start:
+        start(METER).wait_ready()
+        yield _settings(kafka, prefix)
 
 
 @pytest.fixture
-def meter(kafka: str, prefix: str, command: Command) -> Iterator[None]:
-    """Run a meter."""
-    with services(kafka, prefix) as start:
-        start(METER).wait_ready()
-        yield
+def govern_by(metered: dict[str, str]) -> Command:
+    """Return `meterstream` where a meter runs."""
+    return lambda *words: call_command(*words, env=metered)
 
 
 def _put(kafka: str, topic: str, key: str, value: str, partition: int) -> None:
@@ -50,13 +63,12 @@ def _put(kafka: str, topic: str, key: str, value: str, partition: int) -> None:
     assert producer.flush(30) == 0
 
 
-@pytest.mark.usefixtures("meter")
-def test_what_the_meter_takes_is_in_force(command: Command, tmp_path: Path) -> None:
+def test_what_the_meter_takes_is_in_force(govern_by: Command, tmp_path: Path) -> None:
     """Each change is waited for; the same again writes nothing; a file prunes what it lacks."""
-    first = command("limits", "set", *MONTH, "--amount", "1000.5", "--hard", "--json")
+    first = govern_by("limits", "set", *MONTH, "--amount", "1000.5", "--hard", "--json")
     assert first.exit_code == 0, first.stderr
     assert (first.json["written"], first.json["in_force"]) == (1, True)
-    again = command("limits", "set", *MONTH, "--amount", "1000.5", "--json")
+    again = govern_by("limits", "set", *MONTH, "--amount", "1000.5", "--json")
     assert (again.json["written"], again.json["changes"]) == (0, [])
     file = tmp_path / "limits.yaml"
     file.write_text(
@@ -66,26 +78,21 @@ def test_what_the_meter_takes_is_in_force(command: Command, tmp_path: Path) -> N
             for number in range(20)
         )
     )
-    applied = command("limits", "apply", str(file), "--json")
+    applied = govern_by("limits", "apply", str(file), "--json")
     assert applied.exit_code == 0, applied.stderr
     assert (applied.json["written"], applied.json["in_force"]) == (21, True)
     assert applied.json["changes"][-1]["change"] == "removed"
-    listed = command("limits", "list", *ACME, "--json").json["limits"]
+    listed = govern_by("limits", "list", *ACME, "--json").json["limits"]
     assert [row["amount"] for row in listed] == [5] * 20
 
 
-@pytest.mark.usefixtures("meter")
 def test_a_refusal_is_told_with_the_meters_reason(
-    kafka: str, prefix: str, command: Command, monkeypatch: pytest.MonkeyPatch
+    metered: dict[str, str], govern_by: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who writes a version that somebody else has just taken is told that it is not in force."""
-    from meterstream.cli.connection import connect
-    from meterstream.cli.entries.waiting import govern
-    from meterstream.cli.errors import CheckFailed
-
-    monkeypatch.setenv("METERSTREAM_KAFKA_BOOTSTRAP", kafka)
-    monkeypatch.setenv("METERSTREAM_TOPIC_PREFIX", prefix)
-    data = {"team_id": "acme", "limit_id": "a", "version": 1, "subject": "team"}
+    for name, value in metered.items():
+        monkeypatch.setenv(name, value)
+    data = {"team_id": "globex", "limit_id": "a", "version": 1, "subject": "team"}
     data |= {"measure": "runs", "window": "day", "amount": 5}
     one, other = (
         LimitSet(
@@ -96,10 +103,10 @@ def test_a_refusal_is_told_with_the_meters_reason(
         )
         for amount in (5, 6)
     )
-    assert govern(connect(None), [one], wait=True, names=["acme a"]).in_force
+    assert govern(connect(None), [one], wait=True, names=["globex a"]).in_force
     with pytest.raises(CheckFailed, match="refused 1 of 1"):
-        govern(connect(None), [other], wait=True, names=["acme a"])
-    (limit,) = command("limits", "list", "--json").json["limits"]
+        govern(connect(None), [other], wait=True, names=["globex a"])
+    (limit,) = govern_by("limits", "list", "--team", "globex", "--json").json["limits"]
     assert limit["amount"] == 5
 
 
@@ -153,3 +160,32 @@ def test_a_team_that_is_not_registered(kafka: str, prefix: str, command: Command
     assert "no team 'acmee' is registered (is 'acme' meant?)" in refused.stderr
     assert command(*words, "--team", "acme").exit_code == 0
     assert command(*words, "--team", "acmee", "--force").exit_code == 0
+
+
+def test_the_catalog_and_what_rests_on_it(govern_by: Command) -> None:
+    """The examples are published once; plans and credits go to the teams that are registered."""
+    for words in (("catalog", "publish"), ("cards", "publish"), ("plans", "publish")):
+        file = str(EXAMPLES / f"{words[0].replace('cards', 'card')}.yaml")
+        first, again = govern_by(*words, file, "--json"), govern_by(*words, file, "--json")
+        assert first.exit_code == again.exit_code == 0, first.stderr
+        assert first.json["in_force"]
+        assert (again.json["changes"], again.json["written"]) == ([], 0)
+    assert [row["team_id"] for row in govern_by("teams", "list", "--json").json["teams"]] == [
+        "acme",
+        "globex",
+    ]
+    (card,) = govern_by("cards", "list", "--json").json["cards"]
+    assert (card["card"], card["state"]) == ("default@1", "in effect")
+    grant = ("credits", "grant", "0.000001", "--id", "g", "--team")
+    assert govern_by(*grant, "acmee").exit_code == 2
+    assert govern_by(*grant, "acme", "--json").json["in_force"]
+    assert govern_by(*grant, "acme", "--json").json["new"] is False
+    other = govern_by("credits", "grant", "2", "--id", "g", "--team", "acme")
+    assert (other.exit_code, "granted to acme already" in other.stderr) == (2, True)
+    (row,) = govern_by("credits", "grants", "--json").json["grants"]
+    assert (row["grant_id"], row["amount_micro"]) == ("g", 1)
+    plan = ("subscriptions", "set", "--team", "acme", "--plan")
+    assert "there is no plan" in govern_by(*plan, "team-1@1").stderr
+    assert govern_by(*plan, "team-1000@1", "--anchor-day", "31", "--json").json["in_force"]
+    (row,) = govern_by("subscriptions", "list", "--team", "acme", "--json").json["subscriptions"]
+    assert (row["plan_id"], row["anchor_day"]) == ("team-1000", 31)

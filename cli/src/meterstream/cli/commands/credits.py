@@ -1,0 +1,194 @@
+"""`meterstream credits`: grants, balances, and what runs were charged."""
+
+import secrets
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import get_args
+
+import click
+
+from meterstream.cli.connection import connect
+from meterstream.cli.entries.waiting import wait_option
+from meterstream.cli.options import Moment, data_option, json_option
+from meterstream.cli.output import note, print_json, print_table
+from meterstream.schemas.control import GrantKind
+
+
+@click.group()
+def credits() -> None:
+    """Grant credits to teams, show what is left of them, and explain and correct charges.
+
+    A team has an account from its first grant or subscription on. Without one its credits are
+    counted, and nothing blocks.
+    """
+
+
+@credits.command()
+@click.argument("amount", metavar="AMOUNT")
+@click.option("--team", required=True, metavar="ID")
+@click.option("--kind", type=click.Choice(get_args(GrantKind)), default="funded", show_default=True)
+@click.option("--priority", type=click.IntRange(0, 1000), default=100, show_default=True)
+@click.option("--from", "starts_at", type=Moment(), help="Drawn from this time on (default: now).")
+@click.option("--expires", type=Moment(), help="Drawn until this time (default: for good).")
+@click.option("--note", "remark", metavar="TEXT", help="Why, for those who read it later.")
+@click.option("--id", "grant_id", metavar="ID", help="Makes it harmless to repeat the command.")
+@click.option("--force", is_flag=True, help="Also for a team that is not registered.")
+@click.option("--dry-run", is_flag=True, help="Write nothing, only check it.")
+@wait_option
+@data_option
+@json_option
+def grant(
+    amount: str,
+    team: str,
+    kind: str,
+    priority: int,
+    starts_at: datetime | None,
+    expires: datetime | None,
+    remark: str | None,
+    grant_id: str | None,
+    force: bool,
+    dry_run: bool,
+    wait: bool,
+    data: Path | None,
+    as_json: bool,
+) -> None:
+    """Grant a team credits: AMOUNT in whole credits, with up to six decimals.
+
+    Grants of a lower priority are drawn first, then those that expire first, then the older ones.
+    With --id the same command twice grants once; without it each call grants anew.
+
+    \b
+    Examples:
+      meterstream credits grant 1000 --team acme --id invoice-2026-07
+      meterstream credits grant 200 --team acme --kind reward --priority 50 \\
+          --expires 2026-12-31T00:00:00Z --id summer-2026
+    """
+    from meterstream.cli.entries.grants import check_new, new_grant
+    from meterstream.cli.entries.known import check_teams, known_teams
+    from meterstream.cli.entries.waiting import NOTHING, govern
+    from meterstream.cli.money import exact_credits
+
+    event = new_grant(
+        amount,
+        {
+            "team_id": team,
+            "grant_id": grant_id or f"grant-{datetime.now(UTC):%Y%m%d}-{secrets.token_hex(6)}",
+            "kind": kind,
+            "priority": priority,
+            "starts_at": starts_at,
+            "expires_at": expires,
+            "note": remark,
+        },
+    )
+    connection = connect(data)
+    if not force:
+        check_teams([team], known_teams(connection))
+    is_new = check_new(connection, event)
+    outcome = NOTHING
+    if is_new and not dry_run:
+        name = f"{team} {event.data.grant_id}"
+        outcome = govern(connection, [event], wait=wait, names=[name])
+    if as_json:
+        row = event.data.model_dump(mode="json")
+        print_json({"grant": row, "new": is_new, "dry_run": dry_run, **outcome.as_json()})
+        return
+    if is_new:
+        click.echo(
+            f"+ {team} {event.data.grant_id}: {exact_credits(event.data.amount_micro)} {kind}"
+        )
+        note(f"note: {'nothing was written (--dry-run)' if dry_run else outcome.text()}")
+    else:
+        note(f"note: {event.data.grant_id} was granted before: nothing to do")
+
+
+@credits.command()
+@click.option("--team", metavar="ID", help="Only of this team.")
+@data_option
+@json_option
+def grants(team: str | None, data: Path | None, as_json: bool) -> None:
+    """List what was granted by hand, oldest first. Allowances of plans are not among them.
+
+    \b
+    Example:
+      meterstream credits grants --team acme
+    """
+    from meterstream.cli.entries.grants import read_grants
+    from meterstream.cli.money import exact_credits
+    from meterstream.schemas.times import format_rfc3339
+
+    found = read_grants(connect(data), team)
+    rows = [
+        {**event.data.model_dump(mode="json"), "granted_at": format_rfc3339(at)}
+        for event, at in found.values()
+    ]
+    if as_json:
+        print_json({"grants": rows})
+        return
+    if not rows:
+        note("note: no grants. `meterstream credits grant` makes one")
+        return
+    print_table(
+        ["team", "grant", "kind", "credits", "priority", "from", "expires", "granted at", "note"],
+        [
+            [
+                row["team_id"],
+                row["grant_id"],
+                row["kind"],
+                exact_credits(row["amount_micro"]),
+                row["priority"],
+                row["starts_at"] or "-",
+                row["expires_at"] or "-",
+                row["granted_at"],
+                row["note"] or "",
+            ]
+            for row in rows
+        ],
+        left=3,
+    )
+
+
+@credits.command()
+@click.option("--team", metavar="ID", help="Only of this team.")
+@data_option
+@json_option
+def balance(team: str | None, data: Path | None, as_json: bool) -> None:
+    """Show what teams have left, what they may overdraw, and whether they are blocked.
+
+    \b
+    Example:
+      meterstream credits balance --team acme --json
+    """
+    from meterstream.cli.entries.records import control_partitions
+    from meterstream.cli.limits.states import read_states
+    from meterstream.cli.money import exact_credits
+    from meterstream.schemas.control import CREDITS_LIMIT
+    from meterstream.schemas.partitions import partition_of
+    from meterstream.schemas.times import format_rfc3339
+
+    connection = connect(data)
+    partition = None if team is None else partition_of(team, control_partitions(connection))
+    states = read_states(connection, partition)
+    accounts = [
+        (name.team_id, -state.used, state.amount, state.state)
+        for name, state in sorted(states.by_name.items())
+        if name.limit_id == CREDITS_LIMIT and (team is None or name.team_id == team)
+    ]
+    until = format_rfc3339(states.counted_until) if states.counted_until else None
+    if as_json:
+        keys = ("team_id", "balance_micro", "overdraft_micro", "state")
+        rows = [dict(zip(keys, account, strict=True)) for account in accounts]
+        print_json({"balances": rows, "counted_until": until})
+        return
+    if accounts:
+        print_table(
+            ["team", "balance", "overdraft", "state"],
+            [
+                [team_id, exact_credits(left), exact_credits(overdraft), state]
+                for team_id, left, overdraft, state in accounts
+            ],
+        )
+    else:
+        whose = f"team {team} has" if team else "no team has"
+        note(f"note: {whose} {'no ' if team else 'an '}account that was published")
+    if until:
+        note(f"note: counted until {until}")
