@@ -106,10 +106,15 @@ def test_removed_limits() -> None:
     journal = LimitJournal()
     reading = read(journal)
     journal.step([limit_row(used=1), limit_row("l-2", used=1)])
-    journal.step([limit_row("l-2", limit_version=3)], control=[removed(), removed("l-2")])
+    journal.step(
+        [limit_row(removed=1), limit_row("old", DAY_1_US - DAY_US, removed=1)],
+        control=[removed(), removed("never stood")],
+    )
+    journal.step([limit_row("l-2", limit_version=3)], control=[removed("l-2")])
     take(reading, journal)
-    gone, anew = states(reading).values()
-    assert gone is None
+    found = {json.loads(key)[2]: state for key, state in states(reading).items()}
+    anew = found.pop("l-2")
+    assert found == {"l-1": None, "old": None, "never stood": None}
     assert anew is not None
     assert anew["limit_version"] == 3
 

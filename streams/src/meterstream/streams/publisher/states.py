@@ -108,8 +108,9 @@ class States:
     def take(self, sections: dict[Section, memoryview], offset: int, clock_us: int) -> None:
         """Take what a valid record tells of limits; `clock_us` is the chain's clock after it.
 
-        What removes a limit comes before the rows: one that is set anew in the same record has a
-        row. Raises MalformedRecord where the sections cannot be read.
+        What removes a limit is an entry, and a row where it stood in a window: so the entries come
+        first, and one that is set anew in the same record has a row. Raises MalformedRecord where
+        the sections cannot be read.
         """
         told: dict[tuple[str, str], Row | None] = {}
         try:
@@ -117,7 +118,11 @@ class States:
                 told.update((key, None) for key in _removed(sections[Section.CONTROL]))
             if Section.LIMIT_STATES in sections:
                 rows = _rows(sections[Section.LIMIT_STATES])
-                told.update(((row[0], row[1]), row) for row in rows if _holds(row, clock_us))
+                told.update(
+                    ((row[0], row[1]), None if row[_REMOVED] else row)
+                    for row in rows
+                    if row[_REMOVED] or _holds(row, clock_us)
+                )
         except (ValueError, TypeError, KeyError, OSError, pa.ArrowException) as error:
             raise MalformedRecord(
                 f"what journal offset {offset} tells of limits cannot be read: {error}"
@@ -174,6 +179,7 @@ def _values(column: Any) -> Sequence[Any]:
 _WINDOW: Final = _COLUMNS["window"]
 _START: Final = _COLUMNS["window_start"]
 _END: Final = _COLUMNS["window_end"]
+_REMOVED: Final = _COLUMNS["removed"]
 
 
 def _holds(row: Row, clock_us: int) -> bool:
@@ -184,7 +190,7 @@ def _holds(row: Row, clock_us: int) -> bool:
 def _state(row: Row, as_of: msgspec.Raw) -> _State:
     (
         team_id, limit_id, version, subject, subject_id, measure, window, start_us, end_us, amount,
-        enforcement, used, reached_permille, blocked,
+        enforcement, used, reached_permille, blocked, _,
     ) = row  # fmt: skip
     return _State(
         team_id,
