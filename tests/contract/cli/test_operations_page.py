@@ -24,7 +24,7 @@ VARIES = "…"
 
 def _texts() -> Iterator[str]:
     """Yield every text in the sources, with what is filled in as VARIES."""
-    for part in ("schemas", "streams", "sinks", "cli"):
+    for part in ("schemas", "streams", "sinks", "notifier", "cli"):
         for file in (ROOT / part / "src").rglob("*.py"):
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.JoinedStr):

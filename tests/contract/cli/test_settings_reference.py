@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings
 
 from meterstream.cli import settings_reference
 from meterstream.cli.settings_reference import SERVICES
+from meterstream.notifier import app as notifier
 from meterstream.schemas.variables import variables_of
 from meterstream.sinks import app as sink
 from meterstream.streams import app as meter
@@ -15,7 +16,12 @@ from meterstream.streams import publisher
 from meterstream.streams.settings import PREFIX
 
 ROOT = Path(__file__).parents[3]
-MAINS = {"meter": meter.main, "publisher": publisher.main, "sink": sink.main}
+MAINS = {
+    "meter": meter.main,
+    "publisher": publisher.main,
+    "sink": sink.main,
+    "notifier": notifier.main,
+}
 
 
 @pytest.mark.parametrize(("service", "kind"), SERVICES.items())

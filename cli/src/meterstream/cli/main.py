@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "meter": "meterstream.cli.commands.services",
     "sink": "meterstream.cli.commands.services",
     "publisher": "meterstream.cli.commands.services",
+    "notifier": "meterstream.cli.commands.notifier",
     "generate": "meterstream.cli.commands.generate",
     "replay": "meterstream.cli.commands.replay",
     "usage": "meterstream.cli.commands.usage",
@@ -35,7 +36,7 @@ COMMANDS: Final = {
 }
 """Each command and the module that has it under its own name, in the order of `--help`."""
 
-SERVICES: Final = frozenset({"meter", "sink", "publisher"})
+SERVICES: Final = frozenset({"meter", "sink", "publisher", "notifier"})
 
 EXIT_INTERRUPTED: Final = 130
 

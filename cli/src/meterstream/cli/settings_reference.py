@@ -12,6 +12,7 @@ from typing import Final
 
 from pydantic_settings import BaseSettings
 
+from meterstream.notifier.settings import NotifierSettings
 from meterstream.schemas.variables import markdown_table, variables_of
 from meterstream.sinks.settings import SinkSettings
 from meterstream.streams.settings import PREFIX, MeterSettings, PublisherSettings
@@ -23,6 +24,7 @@ SERVICES: Final[dict[str, type[BaseSettings]]] = {
     "meter": MeterSettings,
     "publisher": PublisherSettings,
     "sink": SinkSettings,
+    "notifier": NotifierSettings,
 }
 
 _INTRODUCTION: Final = """\

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 Kind = Literal["counter", "gauge", "histogram"]
-Service = Literal["meter", "publisher", "sink", "producer"]
+Service = Literal["meter", "publisher", "sink", "notifier", "producer"]
 
 TIME_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 SIZE_BUCKETS: Final = (1, 10, 100, 500, 1_000, 2_500, 5_000, 10_000, 20_000, 50_000)
@@ -381,6 +381,92 @@ SINK: Final = (
     ),
 )
 
+_K: Final = ("kind",)
+
+NOTIFIER: Final = (
+    Metric(
+        "notifier",
+        "sent",
+        "counter",
+        "notifications",
+        "Notifications that a destination took, by its kind: webhook, email",
+        _K,
+    ),
+    Metric(
+        "notifier",
+        "failed_attempts",
+        "counter",
+        "attempts",
+        "Attempts that a destination did not take, or that did not reach it",
+        _K,
+    ),
+    Metric(
+        "notifier",
+        "retries",
+        "counter",
+        "attempts",
+        "Attempts that were not the first one of their notification",
+        _K,
+    ),
+    Metric(
+        "notifier",
+        "dead_letters",
+        "counter",
+        "notifications",
+        "Notifications that were given up and stand in the dead-letter list. Alarm",
+        _K,
+    ),
+    Metric(
+        "notifier",
+        "delivery_seconds",
+        "histogram",
+        "seconds",
+        "From the time of a threshold event to its delivery",
+        _K,
+        (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 86_400),
+    ),
+    Metric(
+        "notifier",
+        "backlog_events",
+        "gauge",
+        "events",
+        "Threshold events that destinations have still to pass, added up over them",
+        _K,
+    ),
+    Metric(
+        "notifier",
+        "failing_destinations",
+        "gauge",
+        "destinations",
+        "Destinations with a notification whose last attempt failed. Alarm after a while",
+        _K,
+    ),
+    Metric(
+        "notifier",
+        "stopped_destinations",
+        "gauge",
+        "destinations",
+        "Destinations that this process does not serve any more. Alarm",
+        _K,
+    ),
+    Metric(
+        "notifier",
+        "missed_events",
+        "counter",
+        "offsets",
+        "Offsets of thresholds that retention removed before a destination came to them. Alarm",
+        _K,
+    ),
+    Metric(
+        "notifier",
+        "unreadable_events",
+        "counter",
+        "events",
+        "Records of thresholds that are not in the contract and were passed over. Alarm",
+        _K,
+    ),
+)
+
 _N: Final = ("publisher",)
 
 PRODUCER: Final = (
@@ -460,7 +546,7 @@ PRODUCER: Final = (
     ),
 )
 
-METRICS: Final = METER + PUBLISHER + SINK + PRODUCER
+METRICS: Final = METER + PUBLISHER + SINK + NOTIFIER + PRODUCER
 
 
 def markdown() -> str:

@@ -12,6 +12,7 @@ DLQ: Final = "dlq"
 THRESHOLDS: Final = "thresholds"
 LIMIT_STATES: Final = "limit-states"
 ORG_USAGE: Final = "org-usage"
+NOTIFICATIONS_DLQ: Final = "notifications-dlq"
 
 DEFAULT_PREFIX: Final = "meterstream."
 DEFAULT_PARTITIONS: Final = 12
@@ -61,6 +62,15 @@ TOPICS: Final = (
     TopicSpec(THRESHOLDS, True, "delete", True, 35 * _DAY_MS, None, "limits reached (public)"),
     TopicSpec(LIMIT_STATES, True, "compact", True, None, None, "the state of limits (public)"),
     TopicSpec(ORG_USAGE, True, "delete", True, 7 * _DAY_MS, None, "team totals for organisations"),
+    TopicSpec(
+        NOTIFICATIONS_DLQ,
+        False,
+        "compact,delete",
+        True,
+        35 * _DAY_MS,
+        None,
+        "notifications that were given up",
+    ),
 )
 
 BY_NAME: Final = {spec.name: spec for spec in TOPICS}

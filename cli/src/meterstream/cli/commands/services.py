@@ -14,13 +14,18 @@ from meterstream.cli.output import print_json
 PASS_ON: Final[dict[str, Any]] = {"ignore_unknown_options": True, "help_option_names": []}
 
 
-def _run(module: str, arguments: tuple[str, ...], **given: Any) -> int:
-    """Call a service's main, pointed at the stack that runs here unless the environment says."""
+def point_at_stack() -> None:
+    """Let the environment name the stack that runs here, unless it names another Kafka."""
     if (
         "METERSTREAM_KAFKA_BOOTSTRAP" not in os.environ
         and (data_directory(None) / FILE_NAME).exists()
     ):
         os.environ.update(connect(None).environment())
+
+
+def run_service(module: str, arguments: tuple[str, ...], **given: Any) -> int:
+    """Call a service's main, pointed at the stack that runs here unless the environment says."""
+    point_at_stack()
     outcome: object = importlib.import_module(module).main(list(arguments), **given)
     return outcome if isinstance(outcome, int) else 0
 
@@ -31,21 +36,21 @@ def meter(arguments: tuple[str, ...]) -> int:
     """Run the meter: events in, the journal out (its own --help tells more)."""
     from meterstream.cli.ledger import read_ledger
 
-    return _run("meterstream.streams.app", arguments, ledger=read_ledger)
+    return run_service("meterstream.streams.app", arguments, ledger=read_ledger)
 
 
 @click.command(context_settings=PASS_ON, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def publisher(arguments: tuple[str, ...]) -> int:
     """Run the publisher: from the journal to dead letters (its own --help tells more)."""
-    return _run("meterstream.streams.publisher", arguments)
+    return run_service("meterstream.streams.publisher", arguments)
 
 
 @click.command(context_settings=PASS_ON, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def sink(arguments: tuple[str, ...]) -> int:
     """Run the sink: from the journal to ClickHouse (its own --help tells more)."""
-    return _run("meterstream.sinks.app", arguments)
+    return run_service("meterstream.sinks.app", arguments)
 
 
 @click.command()

@@ -1,5 +1,6 @@
 """The services of a stack, as processes of this command."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Final
@@ -14,8 +15,13 @@ METRICS_PORT_VARIABLES: Final = {
     "meter": "METERSTREAM_METER_METRICS_PORT",
     "publisher": "METERSTREAM_PUBLISHER_METRICS_PORT",
     "sink": "METERSTREAM_SINK_METRICS_PORT",
+    "notifier": "METERSTREAM_NOTIFIER_METRICS_PORT",
 }
 """The services, and the variable that each reads the port of its /metrics and /readyz from."""
+
+
+NOTIFIER_FILE: Final = "METERSTREAM_NOTIFIER_FILE"
+"""The notifier is part of a stack where this names its destinations."""
 
 
 def plan(meters: int, environment: dict[str, str], log: Path) -> list[Service]:
@@ -25,6 +31,10 @@ def plan(meters: int, environment: dict[str, str], log: Path) -> list[Service]:
     the meters decided.
     """
     names = [("sink", "sink"), ("publisher", "publisher")]
+    if NOTIFIER_FILE in os.environ | environment:
+        names.append(("notifier", "notifier"))
+        # It is the only one, so it need not wait for the one that it replaces.
+        environment = {"METERSTREAM_NOTIFIER_INSTANCE": "stack", **environment}
     names += [("meter" if meters == 1 else f"meter-{n + 1}", "meter") for n in range(meters)]
     return [
         Service(

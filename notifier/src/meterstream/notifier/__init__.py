@@ -1,0 +1,1 @@
+"""The notifier: threshold events to webhooks and email. Never none, at most one repeat a kill."""
