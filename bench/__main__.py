@@ -11,7 +11,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from . import latency, memory, sink, throughput
+from . import latency, memory, sink, thresholds, throughput
 from .machine import describe_machine, spread
 
 Section = Callable[[argparse.Namespace, Path], dict[str, Any]]
@@ -60,6 +60,20 @@ def _latency(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     }
 
 
+def _thresholds(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
+    runs = [
+        thresholds.measure(
+            scratch / f"thresholds-{n}", options.limits, options.limit_rate, options.seconds, say
+        )
+        for n in range(options.runs)
+    ]
+    return {
+        "p50_ms": spread([run["p50_ms"] for run in runs]),
+        "p99_ms": spread([run["p99_ms"] for run in runs]),
+        "runs": runs,
+    }
+
+
 def _memory(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     # In a process of its own: what others leave behind would be the base of its figure.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
@@ -72,6 +86,7 @@ SECTIONS: dict[str, Section] = {
     "throughput": _throughput,
     "sink": _sink,
     "latency": _latency,
+    "thresholds": _thresholds,
     "memory": _memory,
 }
 
@@ -86,6 +101,10 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--rate", type=int, default=2_000, help="events a second for latency")
     parser.add_argument("--seconds", type=int, default=60, help="how long latency is measured")
+    parser.add_argument("--limits", type=int, default=10_000, help="limits for thresholds")
+    parser.add_argument(
+        "--limit-rate", type=int, default=20_000, help="events a second for thresholds"
+    )
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"))
     options = parser.parse_args()
     if unknown := set(options.sections) - SECTIONS.keys():
