@@ -7,6 +7,7 @@ import meterstream.producers
 from meterstream.producers import exceptions
 
 PUBLIC = [
+    "Amounts",
     "AsyncDelivery",
     "AsyncEventPublisher",
     "AsyncMeter",
@@ -14,6 +15,7 @@ PUBLIC = [
     "AuthenticationFailed",
     "BrokerProblem",
     "BrokerUnreachable",
+    "Decision",
     "Delivery",
     "DeliveryProblem",
     "DeliveryState",
@@ -23,8 +25,16 @@ PUBLIC = [
     "EventPublisher",
     "EventRefused",
     "EventTooLarge",
+    "FailMode",
+    "Gate",
+    "GateNotReady",
+    "GateProblem",
+    "GateSettings",
+    "InvalidAmounts",
     "InvalidEvent",
     "InvalidSettings",
+    "LimitGate",
+    "LimitLeft",
     "Meter",
     "NotAccepted",
     "NotAuthorised",
@@ -36,6 +46,9 @@ PUBLIC = [
     "PublisherSettings",
     "QueueFull",
     "RecordingError",
+    "Reservation",
+    "ReservationEnded",
+    "Rule",
     "Run",
     "Session",
     "SpoolFailed",
@@ -43,6 +56,7 @@ PUBLIC = [
     "SpoolTooOld",
     "SpoolUnusable",
     "UnknownTopic",
+    "UnreadableState",
     "new_id",
 ]
 

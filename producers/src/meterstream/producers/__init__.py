@@ -1,4 +1,4 @@
-"""The producer SDK: publish usage events without blocking, and without losing any."""
+"""The producer SDK: publish usage without blocking and without losing any, and ask for limits."""
 
 from .aio import AsyncEventPublisher, AsyncPublisher
 from .aiometer import AsyncMeter
@@ -12,6 +12,9 @@ from .exceptions import (
     DeliveryTimeout,
     EventRefused,
     EventTooLarge,
+    GateNotReady,
+    GateProblem,
+    InvalidAmounts,
     InvalidEvent,
     InvalidSettings,
     NotAccepted,
@@ -22,11 +25,24 @@ from .exceptions import (
     PublishTimeout,
     QueueFull,
     RecordingError,
+    ReservationEnded,
     SpoolFailed,
     SpoolFull,
     SpoolTooOld,
     SpoolUnusable,
     UnknownTopic,
+    UnreadableState,
+)
+from .gate import (
+    Amounts,
+    Decision,
+    FailMode,
+    Gate,
+    GateSettings,
+    LimitGate,
+    LimitLeft,
+    Reservation,
+    Rule,
 )
 from .ids import new_id
 from .meter import Meter
@@ -37,6 +53,7 @@ from .settings import Durability, PublisherSettings
 from .ticket import DeliveryState
 
 __all__ = [
+    "Amounts",
     "AsyncDelivery",
     "AsyncEventPublisher",
     "AsyncMeter",
@@ -44,6 +61,7 @@ __all__ = [
     "AuthenticationFailed",
     "BrokerProblem",
     "BrokerUnreachable",
+    "Decision",
     "Delivery",
     "DeliveryProblem",
     "DeliveryState",
@@ -53,8 +71,16 @@ __all__ = [
     "EventPublisher",
     "EventRefused",
     "EventTooLarge",
+    "FailMode",
+    "Gate",
+    "GateNotReady",
+    "GateProblem",
+    "GateSettings",
+    "InvalidAmounts",
     "InvalidEvent",
     "InvalidSettings",
+    "LimitGate",
+    "LimitLeft",
     "Meter",
     "NotAccepted",
     "NotAuthorised",
@@ -66,6 +92,9 @@ __all__ = [
     "PublisherSettings",
     "QueueFull",
     "RecordingError",
+    "Reservation",
+    "ReservationEnded",
+    "Rule",
     "Run",
     "Session",
     "SpoolFailed",
@@ -73,5 +102,6 @@ __all__ = [
     "SpoolTooOld",
     "SpoolUnusable",
     "UnknownTopic",
+    "UnreadableState",
     "new_id",
 ]

@@ -8,6 +8,7 @@ from typing import Any, Final, Unpack
 from prometheus_client import CollectorRegistry
 
 from .aio import AsyncEventPublisher
+from .delivery import AsyncDelivery
 from .guard import Guard
 from .problems import ErrorCallback
 from .run import Run, RunAbout
@@ -43,9 +44,9 @@ class AsyncMeter:
             yield run
         except BaseException as error:
             run.ended_by(error)
-            await self._publish(run.completed_event, may_raise=False)
+            run.delivery = await self._publish(run.completed_event, may_raise=False)
             raise
-        await self._publish(run.completed_event)
+        run.delivery = await self._publish(run.completed_event)
 
     @asynccontextmanager
     async def session(
@@ -73,6 +74,10 @@ class AsyncMeter:
             await asyncio.sleep(heartbeat_s)
             await self._publish(session.heartbeat_event, may_raise=False)
 
-    async def _publish(self, make: Callable[[], dict[str, Any]], *, may_raise: bool = True) -> None:
+    async def _publish(
+        self, make: Callable[[], dict[str, Any]], *, may_raise: bool = True
+    ) -> AsyncDelivery | None:
+        receipt: object = None
         with self._guard(may_raise=may_raise):
-            await self._publisher.publish(make())
+            receipt = await self._publisher.publish(make())
+        return receipt if isinstance(receipt, AsyncDelivery) else None

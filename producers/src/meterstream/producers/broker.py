@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -14,7 +15,7 @@ from .exceptions import (
     NotAuthorised,
     UnknownTopic,
 )
-from .settings import PublisherSettings
+from .settings import KafkaSettings, PublisherSettings
 
 HEADERS: Final[list[tuple[str, str | bytes | None]]] = [
     ("content-type", b"application/cloudevents+json; charset=UTF-8")
@@ -108,12 +109,27 @@ def is_purged(error: KafkaError) -> bool:
     return error.code() in _PURGED
 
 
-def explain(error: KafkaError, settings: PublisherSettings) -> BrokerProblem:
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What is done with a topic, in the words of an error."""
+
+    doing: str
+    right: str
+    meanwhile: str
+
+
+WRITING: Final = Use("writing to", "WRITE", "accepted events wait in the spool")
+READING: Final = Use(
+    "reading", "READ", "the gate decides by what it knows, and by gate_fail once that is too old"
+)
+
+
+def explain(error: KafkaError, settings: KafkaSettings, use: Use = WRITING) -> BrokerProblem:
     """Return what `error` means, and what to do about it."""
     where = settings.kafka_bootstrap
     code = error.code()
     said = error.str()
-    waits = "accepted events wait in the spool"
+    waits = use.meanwhile
     if code in _AUTHENTICATION:
         return AuthenticationFailed(
             f"{where} does not accept the credentials: {said}; check sasl.* and security.protocol"
@@ -121,8 +137,8 @@ def explain(error: KafkaError, settings: PublisherSettings) -> BrokerProblem:
         )
     if code in _AUTHORISATION:
         return NotAuthorised(
-            f"{where} does not allow writing to {settings.topic}: {said}; grant WRITE on the"
-            f" topic to this user; {waits}"
+            f"{where} does not allow {use.doing} {settings.topic}: {said}; grant {use.right} on"
+            f" the topic to this user; {waits}"
         )
     if code in _NO_TOPIC:
         return UnknownTopic(

@@ -21,6 +21,11 @@ ProducerError
 │   ├── AuthenticationFailed
 │   ├── NotAuthorised
 │   └── UnknownTopic
+├── GateProblem              something with what a gate knows, or was asked
+│   ├── GateNotReady         the states of limits were not read in time (also a TimeoutError)
+│   ├── InvalidAmounts       amounts that nothing can be used in (also a ValueError)
+│   ├── ReservationEnded     it was settled, released or refused before
+│   └── UnreadableState      a record of a limit's state breaks the contract
 └── RecordingError           a value handed to a run or session cannot be recorded
 
 No message holds the content of an event: fields and limits are named, values are not.
@@ -109,6 +114,26 @@ class NotAuthorised(BrokerProblem):
 
 class UnknownTopic(BrokerProblem):
     """The events topic is not there."""
+
+
+class GateProblem(ProducerError):
+    """A problem with what a gate knows, or with what it was asked."""
+
+
+class GateNotReady(GateProblem, TimeoutError):
+    """The gate has not read all states of limits yet. It goes on in the background."""
+
+
+class InvalidAmounts(GateProblem, ValueError):
+    """Amounts are whole numbers, 0 or more, within the bounds of what a run can use."""
+
+
+class ReservationEnded(GateProblem):
+    """The reservation was settled, released or refused before, so it holds nothing."""
+
+
+class UnreadableState(GateProblem):
+    """A record of a limit's state breaks the contract; what was known before it still holds."""
 
 
 class RecordingError(ProducerError, ValueError):

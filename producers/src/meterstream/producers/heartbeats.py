@@ -15,11 +15,11 @@ class Heartbeats:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._due: list[tuple[float, int]] = []
-        self._beats: dict[int, tuple[Callable[[], None], float]] = {}
+        self._beats: dict[int, tuple[Callable[[], object], float]] = {}
         self._next_key = 0
         self._thread: threading.Thread | None = None
 
-    def add(self, beat: Callable[[], None], interval_s: float) -> int:
+    def add(self, beat: Callable[[], object], interval_s: float) -> int:
         """Have `beat` called every `interval_s` seconds, the first time after one; return a key."""
         with self._changed:
             key = self._next_key
@@ -44,7 +44,7 @@ class Heartbeats:
         while (beat := self._next()) is not None:
             beat()
 
-    def _next(self) -> Callable[[], None] | None:
+    def _next(self) -> Callable[[], object] | None:
         with self._changed:
             while self._beats:
                 due, key = self._due[0]

@@ -6,6 +6,7 @@ from typing import Any, Final, Unpack
 
 from prometheus_client import CollectorRegistry
 
+from .delivery import Delivery
 from .guard import Guard
 from .heartbeats import Heartbeats
 from .problems import ErrorCallback
@@ -57,9 +58,9 @@ class Meter:
             yield run
         except BaseException as error:
             run.ended_by(error)
-            self._publish(run.completed_event, may_raise=False)
+            run.delivery = self._publish(run.completed_event, may_raise=False)
             raise
-        self._publish(run.completed_event)
+        run.delivery = self._publish(run.completed_event)
 
     @contextmanager
     def session(
@@ -84,6 +85,10 @@ class Meter:
         self._heartbeats.remove(beat)
         self._publish(session.ended_event)
 
-    def _publish(self, make: Callable[[], dict[str, Any]], *, may_raise: bool = True) -> None:
+    def _publish(
+        self, make: Callable[[], dict[str, Any]], *, may_raise: bool = True
+    ) -> Delivery | None:
+        receipt: object = None
         with self._guard(may_raise=may_raise):
-            self._publisher.publish(make())
+            receipt = self._publisher.publish(make())
+        return receipt if isinstance(receipt, Delivery) else None

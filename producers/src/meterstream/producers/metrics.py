@@ -13,8 +13,8 @@ Family = Counter | Gauge | Histogram
 _BY_REGISTRY: Final[WeakKeyDictionary[CollectorRegistry, dict[str, Family]]] = WeakKeyDictionary()
 
 
-def _families(registry: CollectorRegistry | None) -> dict[str, Family]:
-    """Return the metrics by name; all publishers of a process share those of one registry."""
+def families(registry: CollectorRegistry | None) -> dict[str, Family]:
+    """Return the metrics by name; whoever is in a process shares those of one registry."""
     registry = REGISTRY if registry is None else registry
     if registry not in _BY_REGISTRY:
         _BY_REGISTRY[registry] = build(PRODUCER, registry)
@@ -25,17 +25,17 @@ class PublisherMetrics:
     """The metrics of one publisher; its name is the label `publisher`."""
 
     def __init__(self, name: str, registry: CollectorRegistry | None = None) -> None:
-        families = _families(registry)
+        found = families(registry)
         self._name: Final = name
-        self._published: Final = cast(Counter, families["published"])
-        self._failed: Final = cast(Counter, families["failed"])
-        self._problems: Final = cast(Counter, families["problems"])
-        self.acknowledged: Final = cast(Counter, families["acknowledged"].labels(name))
-        self.spooled_events: Final = cast(Gauge, families["spooled_events"].labels(name))
-        self.spooled_bytes: Final = cast(Gauge, families["spooled_bytes"].labels(name))
-        self.spool_age_seconds: Final = cast(Gauge, families["spool_age_seconds"].labels(name))
-        self.queue_depth: Final = cast(Gauge, families["queue_depth"].labels(name))
-        self.delivery_seconds: Final = cast(Histogram, families["delivery_seconds"].labels(name))
+        self._published: Final = cast(Counter, found["published"])
+        self._failed: Final = cast(Counter, found["failed"])
+        self._problems: Final = cast(Counter, found["problems"])
+        self.acknowledged: Final = cast(Counter, found["acknowledged"].labels(name))
+        self.spooled_events: Final = cast(Gauge, found["spooled_events"].labels(name))
+        self.spooled_bytes: Final = cast(Gauge, found["spooled_bytes"].labels(name))
+        self.spool_age_seconds: Final = cast(Gauge, found["spool_age_seconds"].labels(name))
+        self.queue_depth: Final = cast(Gauge, found["queue_depth"].labels(name))
+        self.delivery_seconds: Final = cast(Histogram, found["delivery_seconds"].labels(name))
         self._by_type: Final[dict[str, Counter]] = {}
 
     def published(self, event_type: str) -> None:
@@ -58,7 +58,7 @@ class MeterMetrics:
     """The metrics of the `Meter` facade."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        self._errors: Final = cast(Counter, _families(registry)["metering_errors"])
+        self._errors: Final = cast(Counter, families(registry)["metering_errors"])
 
     def error(self, kind: str) -> None:
         """Count an error: `kind` is its class."""

@@ -20,6 +20,7 @@ from meterstream.schemas.fields import (
 )
 from meterstream.schemas.run import RUN_COMPLETED, RUN_STARTED
 
+from .delivery import AsyncDelivery, Delivery
 from .guard import Guard
 from .ids import derived_id, new_id
 from .texts import fitting
@@ -80,6 +81,9 @@ class Run:
         self._status: Status | None = None
         self._error_code: str | None = None
         self._error_message: str | None = None
+        self.delivery: Delivery | AsyncDelivery | None = None
+        """The receipt of the run's event: None before the run has ended, and where the event was
+        not accepted."""
         self._started_at = datetime.now(UTC)
         self._started_ns = time.perf_counter_ns()
 

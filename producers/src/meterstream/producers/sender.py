@@ -211,12 +211,13 @@ class Sender:
             self._active_at = time.monotonic()
         self._in_flight[record.seq] = record
 
-    def _delivered(self, record: Record, error: KafkaError | None, _message: Message) -> None:
+    def _delivered(self, record: Record, error: KafkaError | None, message: Message) -> None:
         if self._in_flight.pop(record.seq, None) is None:
             return  # it was given up with its client
         if error is not None:
             self._failed[record.seq] = (record, error)
             return
+        self._log.acks.reached(message.partition(), message.offset())
         self._log.acks.settle(record.seq)
         self._alone.discard(record.seq)
         self._metrics.acknowledged.inc()

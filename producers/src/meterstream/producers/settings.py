@@ -1,9 +1,9 @@
-"""The publisher's settings: validated at once, with every fault named, secrets never shown."""
+"""The settings of publishers: validated at once, with every fault named, secrets never shown."""
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -50,59 +50,30 @@ _GUARANTEES: Final = frozenset(
 """Settings of librdkafka that order, durability and partitions depend on, or that have a field."""
 
 
-class PublisherSettings(BaseModel):
-    """Everything a publisher can be told. Sizes in bytes, times with their unit in the name."""
+class KafkaSettings(BaseModel):
+    """What everything in the SDK is told that talks to Kafka."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
+    _of: ClassVar[str]
+    """Whose settings they are, for error messages."""
+    _topic: ClassVar[str]
+
     kafka_bootstrap: Annotated[str, Field(min_length=3)]
     """Brokers to begin with: `host:port`, separated by commas."""
-    spool_dir: Path
-    """Where accepted events wait. One directory a service, on a disk that outlives the process;
-    its processes share it, each with a slot of its own."""
-    source: SourceUri | None = None
-    """The CloudEvents source of events that name none, such as `/services/chat`."""
     topic_prefix: Annotated[str, Field(max_length=100, pattern=r"^[A-Za-z0-9._-]*$")] = (
         DEFAULT_PREFIX
     )
     """What the names of all topics begin with."""
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = "meterstream"
-    """Names this publisher in metrics, logs and to the broker."""
-
-    durability: Durability = "written"
-    publish_timeout_ms: Annotated[int, Field(ge=1, le=60_000)] = 50
-    """The longest that `publish` may block its caller."""
-    close_timeout_ms: Annotated[int, Field(ge=0, le=600_000)] = 10_000
-    """How long `close` waits for acknowledgements; what is left stays in the spool."""
-
-    queue_max_bytes: Annotated[int, Field(ge=_MIB, le=1 << 30)] = 32 * _MIB
-    """Memory for events that are not yet written to the spool."""
-    spool_max_bytes: Annotated[int, Field(ge=_MIB, le=1 << 40)] = 1 << 30
-    """Disk for events that are not yet acknowledged, of this process and those it adopted."""
-    spool_max_age_s: Annotated[int, Field(ge=1, le=35 * 86_400)] = 20 * 3600
-    """How long an event may wait in this process before new ones are refused. Keep it below the
-    meter's deduplication horizon (24 h): older events go to the dead-letter queue."""
-    in_flight_max_events: Annotated[int, Field(ge=1, le=100_000)] = 10_000
-    """Events that are handed to the Kafka client and not yet acknowledged."""
-
-    linger_ms: Annotated[int, Field(ge=0, le=10_000)] = 5
-    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "lz4"
+    """Names this publisher or gate in metrics, logs and to the broker."""
     kafka: Annotated[Mapping[str, str | int | bool], Field(repr=False)] = {}
     """Further settings of librdkafka: TLS, SASL and the like."""
 
     @property
     def topic(self) -> str:
-        """The topic that events go to."""
-        return self.topic_prefix + EVENTS
-
-    @field_validator("kafka")
-    @classmethod
-    def _keep_the_guarantees(
-        cls, settings: Mapping[str, str | int | bool]
-    ) -> Mapping[str, str | int | bool]:
-        if broken := sorted(_GUARANTEES.intersection(settings)):
-            raise ValueError(f"{', '.join(broken)}: fixed by the SDK, or set by a field of its own")
-        return settings
+        """The topic that is written or read."""
+        return self.topic_prefix + self._topic
 
     @classmethod
     def make(cls, **values: object) -> Self:
@@ -111,11 +82,11 @@ class PublisherSettings(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             faults = [
-                f"{_named(fault['loc'])}: {fault['msg']}"
+                f"{cls._named(fault['loc'])}: {fault['msg']}"
                 for fault in error.errors(include_input=False, include_url=False)
             ]
             raise InvalidSettings(
-                "the publisher's settings cannot be used:\n  " + "\n  ".join(faults)
+                f"the {cls._of}'s settings cannot be used:\n  " + "\n  ".join(faults)
             ) from None
 
     @classmethod
@@ -147,9 +118,50 @@ class PublisherSettings(BaseModel):
             found["kafka"] = kafka
         return cls.make(**(found | values))
 
+    @classmethod
+    def _named(cls, path: tuple[int | str, ...]) -> str:
+        """Return a setting's name, with the variable that sets it."""
+        name = ".".join(str(part) for part in path)
+        known = name in cls.model_fields and name != "kafka"
+        return f"{name} ({_ENVIRONMENT}{name.upper()})" if known else name
 
-def _named(path: tuple[int | str, ...]) -> str:
-    """Return a setting's name, with the variable that sets it."""
-    name = ".".join(str(part) for part in path)
-    known = name in PublisherSettings.model_fields and name != "kafka"
-    return f"{name} ({_ENVIRONMENT}{name.upper()})" if known else name
+
+class PublisherSettings(KafkaSettings):
+    """Everything a publisher can be told. Sizes in bytes, times with their unit in the name."""
+
+    _of: ClassVar[str] = "publisher"
+    _topic: ClassVar[str] = EVENTS
+
+    spool_dir: Path
+    """Where accepted events wait. One directory a service, on a disk that outlives the process;
+    its processes share it, each with a slot of its own."""
+    source: SourceUri | None = None
+    """The CloudEvents source of events that name none, such as `/services/chat`."""
+
+    durability: Durability = "written"
+    publish_timeout_ms: Annotated[int, Field(ge=1, le=60_000)] = 50
+    """The longest that `publish` may block its caller."""
+    close_timeout_ms: Annotated[int, Field(ge=0, le=600_000)] = 10_000
+    """How long `close` waits for acknowledgements; what is left stays in the spool."""
+
+    queue_max_bytes: Annotated[int, Field(ge=_MIB, le=1 << 30)] = 32 * _MIB
+    """Memory for events that are not yet written to the spool."""
+    spool_max_bytes: Annotated[int, Field(ge=_MIB, le=1 << 40)] = 1 << 30
+    """Disk for events that are not yet acknowledged, of this process and those it adopted."""
+    spool_max_age_s: Annotated[int, Field(ge=1, le=35 * 86_400)] = 20 * 3600
+    """How long an event may wait in this process before new ones are refused. Keep it below the
+    meter's deduplication horizon (24 h): older events go to the dead-letter queue."""
+    in_flight_max_events: Annotated[int, Field(ge=1, le=100_000)] = 10_000
+    """Events that are handed to the Kafka client and not yet acknowledged."""
+
+    linger_ms: Annotated[int, Field(ge=0, le=10_000)] = 5
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "lz4"
+
+    @field_validator("kafka")
+    @classmethod
+    def _keep_the_guarantees(
+        cls, settings: Mapping[str, str | int | bool]
+    ) -> Mapping[str, str | int | bool]:
+        if broken := sorted(_GUARANTEES.intersection(settings)):
+            raise ValueError(f"{', '.join(broken)}: fixed by the SDK, or set by a field of its own")
+        return settings

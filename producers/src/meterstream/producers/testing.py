@@ -1,10 +1,20 @@
-"""Publishers for the tests of services: events are validated as in production, and kept in memory.
+"""What stands in for the SDK in the tests of services, in memory.
+
+Events are validated as in production, and kept:
 
 ```python
 publisher = InMemoryPublisher()
 handle_request(Meter(publisher, source="/chat"))
 (run,) = publisher.of_type(RunCompleted)
 assert run.data.input_tokens == 12
+```
+
+A gate knows the limits that it is told:
+
+```python
+gate = InMemoryGate()
+gate.set_limit("daily", "team-1", amount=0)
+assert not gate.check("team-1")
 ```
 """
 
@@ -15,6 +25,9 @@ from typing import Any, Final, Self, TypeVar
 
 from .encode import Encoded, Event, encode
 from .exceptions import DeliveryProblem, NotAccepted, PublisherClosed
+from .gate.memory import InMemoryGate
+
+__all__ = ["AsyncInMemoryPublisher", "InMemoryGate", "InMemoryPublisher"]
 
 _E = TypeVar("_E", bound=Event)
 

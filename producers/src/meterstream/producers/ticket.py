@@ -98,6 +98,10 @@ class Ticket:
             return DeliveryState.ACKNOWLEDGED
         return DeliveryState.SPOOLED
 
+    def furthest(self, partition: int) -> int | None:
+        """Return an offset of its partition that it does not lie behind, once acknowledged."""
+        return self.acks.furthest(partition) if self.acks is not None else None
+
     def watch(self, watcher: Callable[[ProducerError | None], None]) -> None:
         """Have `watcher` called once: with None when acknowledged, else with what became of it."""
         with self._lock:

@@ -468,6 +468,7 @@ NOTIFIER: Final = (
 )
 
 _N: Final = ("publisher",)
+_G: Final = ("gate",)
 
 PRODUCER: Final = (
     Metric(
@@ -543,6 +544,57 @@ PRODUCER: Final = (
         "errors",
         "Errors of the Meter facade that were kept from its caller, by the error's class",
         ("kind",),
+    ),
+    Metric(
+        "producer",
+        "gate_checks",
+        "counter",
+        "checks",
+        "Checks and reservations of a gate, by the rule that decided: within_limits and fail_open"
+        " admit; blocked, held, share and fail_closed refuse",
+        (*_G, "rule"),
+    ),
+    Metric(
+        "producer",
+        "gate_age_seconds",
+        "gauge",
+        "seconds",
+        "Age of what a gate knows, of the partition that is most behind; NaN before it knows all."
+        " Above gate_max_age_s is an Alarm",
+        _G,
+    ),
+    Metric("producer", "gate_states", "gauge", "limits", "Limits that a gate knows", _G),
+    Metric(
+        "producer",
+        "gate_ignored",
+        "counter",
+        "records",
+        "Records of the limit states that changed nothing: repeated, old, unreadable, other_owner",
+        (*_G, "reason"),
+    ),
+    Metric(
+        "producer",
+        "gate_problems",
+        "counter",
+        "problems",
+        "Problems of a gate with the broker or with records, by the error's class",
+        (*_G, "kind"),
+    ),
+    Metric(
+        "producer",
+        "gate_reservations",
+        "gauge",
+        "reservations",
+        "Reservations of a gate that are open, or settled without a known offset",
+        _G,
+    ),
+    Metric(
+        "producer",
+        "gate_expired",
+        "counter",
+        "reservations",
+        "Reservations given up because nobody settled them in time",
+        _G,
     ),
 )
 

@@ -22,6 +22,7 @@ class Acks:
         self._above: set[int] = set()
         self._refused: dict[int, EventRefused] = {}
         self._watchers: dict[int, list[Watcher]] = {}
+        self._furthest: dict[int, int] = {}
 
     @property
     def low(self) -> int:
@@ -40,6 +41,26 @@ class Acks:
     def refusal(self, seq: int) -> EventRefused | None:
         """Return why `seq` was refused, None if it was not."""
         return self._refused.get(seq)
+
+    def reached(self, partition: int | None, offset: int | None) -> None:
+        """Note where an event stands that is acknowledged; to be called before `settle`.
+
+        The broker does not always tell an offset: it is None, or below 0, for an event that it had
+        taken in an earlier attempt.
+        """
+        if partition is None:
+            return
+        if offset is not None and offset >= 0:
+            self._furthest[partition] = max(offset, self._furthest.get(partition, 0))
+        else:
+            self._furthest.pop(partition, None)
+
+    def furthest(self, partition: int) -> int | None:
+        """Return an offset that no settled event of this log lies behind; None if it is unknown.
+
+        So nothing needs to be kept for each event.
+        """
+        return self._furthest.get(partition)
 
     def settle(self, seq: int, refused: EventRefused | None = None) -> None:
         """Note that `seq` needs no further attempt; `refused` says why, if it did not arrive."""

@@ -1,0 +1,173 @@
+"""The thread that reads `limit-states`: from the beginning to the end, then on."""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+
+from meterstream.producers.broker import READING, explain
+from meterstream.producers.exceptions import (
+    BrokerUnreachable,
+    GateProblem,
+    InvalidSettings,
+    ProducerError,
+    UnknownTopic,
+    UnreadableState,
+)
+
+from .knowledge import Knowledge
+from .metrics import GateMetrics
+from .settings import GateSettings
+
+_LOGGER: Final = logging.getLogger("meterstream.producers")
+_CLIENT_LOGGER: Final = logging.getLogger("meterstream.producers.librdkafka")
+_METADATA_TIMEOUT_S: Final = 10.0
+_POLL_S: Final = 0.2
+_BATCH_LOADING: Final = 2_000
+_BATCH: Final = 20
+"""Few at a time once all is read: a check must not wait for the records of a whole fetch."""
+_LEAST_BACKOFF_S: Final = 0.1
+_MOST_BACKOFF_S: Final = 10.0
+
+
+class Follower:
+    """Brings every committed record of the topic to `known`, in the order of its partition.
+
+    It commits nothing and belongs to no group. Where the client fails a new one reads the topic
+    from its beginning: it may have been made again, and what is known already changes nothing.
+    """
+
+    def __init__(
+        self,
+        settings: GateSettings,
+        known: Knowledge,
+        metrics: GateMetrics,
+        *,
+        each_turn: Callable[[], None],
+        report: Callable[[Exception], None],
+    ) -> None:
+        self._settings: Final = settings
+        self._known: Final = known
+        self._each_turn: Final = each_turn
+        self._metrics: Final = metrics
+        self._report: Final = report
+        self._next: Final[dict[int, int]] = {}
+        """The offset behind the last record taken, by partition."""
+        self._backoff_s = _LEAST_BACKOFF_S
+        self._stop: Final = threading.Event()
+        self.loaded: Final = threading.Event()
+        self.last_problem: ProducerError | None = None
+        self.consumer: Consumer = self._make()
+        self._thread: Final = threading.Thread(
+            target=self._run, name="meterstream-gate", daemon=True
+        )
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Read no more; False if the thread did not end in time."""
+        self._stop.set()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        anew = False
+        while not self._stop.is_set():
+            try:
+                if anew:
+                    self.consumer.close()
+                    self.consumer = self._make()
+                anew = True
+                self._assign()
+                while not self._stop.is_set():
+                    self._turn()
+            except KafkaException as error:
+                self._problem(explain(error.args[0], self._settings, READING))
+            except ProducerError as error:
+                self._problem(error)
+            except Exception as error:  # the thread must outlive what was not foreseen
+                _LOGGER.exception("reading the limit states failed in a way that was not foreseen")
+                self._problem(GateProblem(f"{self._settings.topic}: {error!r}"))
+            self._stop.wait(self._backoff_s)
+            self._backoff_s = min(_MOST_BACKOFF_S, 2 * self._backoff_s)
+        self.consumer.close()
+
+    def _make(self) -> Consumer:
+        settings = self._settings
+        config: dict[str, Any] = {
+            "client.id": settings.name,
+            "log_level": 2,  # what matters less arrives through error_cb, and is logged once
+            **settings.kafka,
+            "bootstrap.servers": settings.kafka_bootstrap,
+            "group.id": f"{settings.topic}.gate",  # the client wants one; nothing joins it
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "earliest",
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "error_cb": self._on_client_error,
+        }
+        try:
+            return Consumer(config, logger=_CLIENT_LOGGER)
+        except KafkaException as error:
+            raise InvalidSettings(f"the setting kafka: {error.args[0].str()}") from None
+
+    def _assign(self) -> None:
+        topic = self._settings.topic
+        found = self.consumer.list_topics(topic, timeout=_METADATA_TIMEOUT_S).topics[topic]
+        if found.error is not None:
+            raise explain(found.error, self._settings, READING)
+        if not found.partitions:
+            raise UnknownTopic(f"{self._settings.kafka_bootstrap} has no topic {topic} yet")
+        self._known.set_partitions(len(found.partitions))
+        for partition in self._known.partitions:
+            partition.begins_anew()
+        self._next.clear()
+        self.consumer.assign(
+            [
+                TopicPartition(topic, number, OFFSET_BEGINNING)
+                for number in range(len(found.partitions))
+            ]
+        )
+
+    def _turn(self) -> None:
+        size = _BATCH if self.loaded.is_set() else _BATCH_LOADING
+        for message in self.consumer.consume(size, _POLL_S):
+            error = message.error()
+            if error is None:
+                self._take(message)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                self._reached_end(message)
+            else:
+                raise KafkaException(error)
+        self._each_turn()
+
+    def _take(self, message: Any) -> None:
+        number, offset = message.partition(), message.offset()
+        if offset < self._next.get(number, 0):
+            self._known.partitions[number].begins_anew()
+        self._next[number] = offset + 1
+        try:
+            self._known.take(number, message.key(), message.value())
+        except UnreadableState as error:
+            self._metrics.ignored("unreadable")
+            self._report(error)
+
+    def _reached_end(self, message: Any) -> None:
+        self._known.reached_end(message.partition())
+        self._backoff_s = _LEAST_BACKOFF_S
+        self.last_problem = None
+        if not self.loaded.is_set() and self._known.loaded:
+            self.loaded.set()
+
+    def _on_client_error(self, error: KafkaError) -> None:
+        self._problem(explain(error, self._settings, READING))
+
+    def _problem(self, problem: ProducerError) -> None:
+        if self.last_problem is None or type(problem) is not BrokerUnreachable:
+            self.last_problem = problem  # that nobody answers says less than why
+        self._report(problem)

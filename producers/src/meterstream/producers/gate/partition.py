@@ -1,0 +1,153 @@
+"""What is known of one partition of `limit-states`, whatever order its records come in.
+
+Of one limit the newest state holds: within one events topic that is the one with the highest
+(generation, journal offset), wherever it stands in the log. An events topic that was made again has
+another id; then the topic whose heartbeat has the later clock holds, and nothing of the other one.
+"""
+
+from typing import Final, Literal
+
+from .index import Index
+from .states import AsOf, Heartbeat, State
+
+LINEAGES_MAX: Final = 4
+"""The most events topics of which states are kept, that in force among them."""
+REMOVED_MAX: Final = 100_000
+"""The most removed limits of which is remembered when they were removed."""
+
+Fate = Literal["taken", "repeated", "old", "waiting"]
+"""What became of a state: `repeated` is known already, `old` is older than what is known, `waiting`
+belongs to an events topic that no heartbeat has named yet."""
+
+_Order = tuple[int, int]
+
+
+class _Lineage:
+    """What was told of one events topic."""
+
+    def __init__(self) -> None:
+        self.states: Final[dict[bytes, State]] = {}
+        self.removed: Final[dict[bytes, _Order]] = {}
+        """As of when limits were removed, at the least."""
+        self.heartbeat: Heartbeat | None = None
+
+    def take(self, key: bytes, state: State) -> Fate:
+        """Take a state, unless what is known is as new."""
+        known = self.states.get(key)
+        order = state.as_of.order
+        if known is not None and known.as_of.order >= order:
+            return "repeated" if known.as_of.order == order else "old"
+        if self.removed and (removed := self.removed.get(key)) is not None:
+            if removed >= order:
+                return "old"
+            del self.removed[key]
+        self.states[key] = state
+        return "taken"
+
+    def remove(self, key: bytes) -> None:
+        """Forget a limit, and let no state come back that is as old as its removal."""
+        order = self.heartbeat.as_of.order if self.heartbeat is not None else (-1, -1)
+        known = self.states.pop(key, None)
+        if known is not None:
+            order = max(order, known.as_of.order)
+        self.removed.pop(key, None)
+        self.removed[key] = max(order, self.removed.get(key, order))
+        if len(self.removed) > REMOVED_MAX:
+            del self.removed[next(iter(self.removed))]
+
+
+class Partition:
+    """What is known of one partition; it keeps the index as that says. Used by one thread.
+
+    While it is `loading`, a removal is only applied at the log's end: a log that is read once more
+    from its beginning, since it was made again or cut, must not take away for a moment what it
+    tells again later.
+    """
+
+    def __init__(self, number: int, index: Index) -> None:
+        self.number: Final = number
+        self.loading = True
+        self.loaded = False
+        """Whether the log was read to its end at least once."""
+        self.topic_id: str | None = None
+        """The events topic that counts here."""
+        self.events_position = -1
+        """The first event that is not counted yet, by the last heartbeat."""
+        self.clock_us: int | None = None
+        """Up to when usage was counted, by the broker's time."""
+        self._index: Final = index
+        self._lineages: Final[dict[str, _Lineage]] = {}
+        self._removals: Final[dict[bytes, None]] = {}
+
+    def take(self, key: bytes, state: State) -> Fate:
+        """Take a state, unless it is old; tell what became of it."""
+        topic_id = state.as_of.topic_id
+        fate = self._lineage(topic_id).take(key, state)
+        if fate != "old":
+            self._removals.pop(key, None)
+        if fate != "taken":
+            return fate
+        if topic_id != self.topic_id:
+            return "waiting"
+        self._index.put(key, state, self.number)
+        return "taken"
+
+    def remove(self, key: bytes) -> None:
+        """Take a removal."""
+        if self.loading:
+            self._removals[key] = None
+            return
+        for lineage in self._lineages.values():
+            lineage.remove(key)
+        self._index.remove(key)
+
+    def beat(self, heartbeat: Heartbeat) -> bool:
+        """Take a heartbeat; return whether it is news."""
+        as_of = heartbeat.as_of
+        lineage = self._lineage(as_of.topic_id)
+        last = lineage.heartbeat
+        if last is not None and last.as_of.order > as_of.order:
+            return False
+        if as_of.topic_id != self.topic_id:
+            if self.clock_us is not None and heartbeat.clock_us <= self.clock_us:
+                return False
+            lineage.heartbeat = heartbeat
+            self._follow(as_of, lineage)
+            self.clock_us = heartbeat.clock_us
+            return True
+        lineage.heartbeat = heartbeat
+        self.events_position = as_of.events_position
+        self.clock_us = max(self.clock_us or 0, heartbeat.clock_us)
+        return True
+
+    def begins_anew(self) -> None:
+        """Note that the log is read from its beginning once more."""
+        self.loading = True
+
+    def reached_end(self) -> None:
+        """Note that the log was read to its end."""
+        if not self.loading:
+            return
+        self.loading = False
+        for key in list(self._removals):
+            self.remove(key)
+        self._removals.clear()
+        self.loaded = True
+
+    def _lineage(self, topic_id: str) -> _Lineage:
+        lineage = self._lineages.get(topic_id)
+        if lineage is None:
+            if len(self._lineages) >= LINEAGES_MAX:
+                del self._lineages[next(one for one in self._lineages if one != self.topic_id)]
+            lineage = self._lineages[topic_id] = _Lineage()
+        return lineage
+
+    def _follow(self, as_of: AsOf, lineage: _Lineage) -> None:
+        """Let another events topic count: its limits come before those of the old one go."""
+        old_id, self.topic_id = self.topic_id, as_of.topic_id
+        self.events_position = as_of.events_position
+        for key, state in lineage.states.items():
+            self._index.put(key, state, self.number)
+        if old_id is not None:
+            for key in self._lineages.pop(old_id).states.keys() - lineage.states.keys():
+                self._index.remove(key)
