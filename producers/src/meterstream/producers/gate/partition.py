@@ -14,6 +14,8 @@ LINEAGES_MAX: Final = 4
 """The most events topics of which states are kept, that in force among them."""
 REMOVED_MAX: Final = 100_000
 """The most removed limits of which is remembered when they were removed."""
+ALL_TOLD_US: Final = 60_000_000
+"""So long after its first heartbeat, by its clock, a generation has told all limits."""
 
 Fate = Literal["taken", "repeated", "old", "waiting"]
 """What became of a state: `repeated` is known already, `old` is older than what is known, `waiting`
@@ -30,6 +32,12 @@ class _Lineage:
         self.removed: Final[dict[bytes, _Order]] = {}
         """As of when limits were removed, at the least."""
         self.heartbeat: Heartbeat | None = None
+        self._generation = 0
+        """The latest generation of a state."""
+        self._began: tuple[int, int] = (-1, 0)
+        """The generation of the heartbeat, and the clock of its first one."""
+        self._all_told = -1
+        """The generation that has told all limits."""
 
     def take(self, key: bytes, state: State) -> Fate:
         """Take a state, unless what is known is as new."""
@@ -42,7 +50,29 @@ class _Lineage:
                 return "old"
             del self.removed[key]
         self.states[key] = state
+        self._generation = max(self._generation, order[0])
         return "taken"
+
+    def beat(self, heartbeat: Heartbeat) -> list[bytes]:
+        """Take a heartbeat; return the limits that are gone by what it tells.
+
+        A generation tells all limits with its first states. One of which there is only a state of
+        an earlier generation then was removed in between, where no reader could see it.
+        """
+        self.heartbeat = heartbeat
+        generation = heartbeat.as_of.order[0]
+        if generation > self._began[0]:
+            self._began = (generation, heartbeat.clock_us)
+        told = self._generation >= generation or (
+            heartbeat.clock_us - self._began[1] >= ALL_TOLD_US
+        )
+        if generation <= self._all_told or not told:
+            return []
+        self._all_told = generation
+        gone = [key for key, state in self.states.items() if state.as_of.order[0] < generation]
+        for key in gone:
+            self.remove(key)
+        return gone
 
     def remove(self, key: bytes) -> None:
         """Forget a limit, and let no state come back that is as old as its removal."""
@@ -111,11 +141,12 @@ class Partition:
         if as_of.topic_id != self.topic_id:
             if self.clock_us is not None and heartbeat.clock_us <= self.clock_us:
                 return False
-            lineage.heartbeat = heartbeat
+            lineage.beat(heartbeat)
             self._follow(as_of, lineage)
             self.clock_us = heartbeat.clock_us
             return True
-        lineage.heartbeat = heartbeat
+        for key in lineage.beat(heartbeat):
+            self._index.remove(key)
         self.events_position = as_of.events_position
         self.clock_us = max(self.clock_us or 0, heartbeat.clock_us)
         return True
