@@ -11,7 +11,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from . import latency, memory, sink, thresholds, throughput
+from . import latency, memory, publisher, sink, thresholds, throughput
 from .machine import describe_machine, spread
 
 Section = Callable[[argparse.Namespace, Path], dict[str, Any]]
@@ -74,6 +74,15 @@ def _thresholds(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     }
 
 
+def _publisher(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
+    runs = [
+        publisher.measure(scratch / f"publisher-{n}", options.limits, min(options.seconds, 20), say)
+        for n in range(options.runs)
+    ]
+    figures = ("states_per_second", "cpu_us_per_state", "crossing_p50_ms", "crossing_p99_ms")
+    return {name: spread([run[name] for run in runs], 2) for name in figures} | {"runs": runs}
+
+
 def _memory(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     # In a process of its own: what others leave behind would be the base of its figure.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
@@ -87,6 +96,7 @@ SECTIONS: dict[str, Section] = {
     "sink": _sink,
     "latency": _latency,
     "thresholds": _thresholds,
+    "publisher": _publisher,
     "memory": _memory,
 }
 
@@ -101,7 +111,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--rate", type=int, default=2_000, help="events a second for latency")
     parser.add_argument("--seconds", type=int, default=60, help="how long latency is measured")
-    parser.add_argument("--limits", type=int, default=10_000, help="limits for thresholds")
+    parser.add_argument("--limits", type=int, default=10_000, help="for thresholds and publisher")
     parser.add_argument(
         "--limit-rate", type=int, default=20_000, help="events a second for thresholds"
     )
