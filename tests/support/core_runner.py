@@ -7,7 +7,7 @@ is decoded here from their bytes, without the core's own reader.
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from typing import Any
 from uuid import UUID
@@ -15,7 +15,7 @@ from uuid import UUID
 import pyarrow as pa
 
 from meterstream.schemas.journal import Chain, Header, Section, unpack_sections
-from meterstream.schemas.rows import CELL_KEY, CELL_SKETCHES, CELL_SUMS, CHARGE_COMPONENTS
+from meterstream.schemas.rows import CELL_KEY, CELL_SKETCHES, CELL_SUMS
 from meterstream.schemas.verdicts import Verdict
 from meterstream.streams.core import (
     Entry,
@@ -35,6 +35,8 @@ from meterstream.streams.core import (
 )
 
 from .model import CellKey, Charge, Counted, Record, Usage
+
+_CHARGED = [one.name for one in fields(Charge)]
 
 EVENTS_TOPIC = UUID(int=1)
 JOURNAL_TOPIC = UUID(int=2)
@@ -116,7 +118,7 @@ class Reader:
         offsets = [row["event_offset"] for row in rows]
         assert offsets == sorted(set(offsets)), "charges stand in offset order"
         for row in rows:
-            charge = Charge(row["card"], *(row[column.name] for column in CHARGE_COMPONENTS))
+            charge = Charge(**{name: row[name] for name in _CHARGED})
             assert charge.credits_micro == row["credits_micro"], "the components make the sum"
             self.counted.charges[row["event_offset"]] = charge
             key = keys[row["cell"]]

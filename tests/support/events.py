@@ -205,6 +205,10 @@ class Generator:
             data["launch_parameters"] = {"gpu": "yes"}
         elif kind == SESSION_ENDED:
             data |= {"status": "failed", "error_code": "OOM"}
+        elif rng.random() < 0.1:
+            data["machine_size"] = rng.choice(("small", "huge"))
+        if rng.random() < 0.2:
+            data["agent_id"] = f"agent-{rng.randrange(5)}"
         return {"type": kind, "data": data}
 
     def _happens(self, permille: int) -> bool:
@@ -238,6 +242,7 @@ def rate_card(version: int = 1, effective_us: int = START_US - DAY_US, **prices:
             "input_micro_per_1k": 1_500,
             "output_micro_per_1k": 6_001,
             "request_micro_per_mb": 7,
+            "cost": {"run_micro": 40, "input_micro_per_1k": 250, "output_micro_per_1k": 1_001},
             **prices,
         },
         {"model": "model-1", "input_micro_per_1k": 333, "cached_micro_per_1k": 33},
@@ -247,6 +252,7 @@ def rate_card(version: int = 1, effective_us: int = START_US - DAY_US, **prices:
             "output_micro_per_1k": 777,
             "reasoning_micro_per_1k": 999,
             "response_micro_per_mb": 1_500_001,
+            "amount": {"output_micro_per_1k": 7_771, "request_micro_per_mb": 3},
         },
         {"operation": "api_call", "run_micro": version},
         {"operation": "feature", "feature_id": "feature-1", "run_micro": 5_000_000},
@@ -264,6 +270,9 @@ def rate_card(version: int = 1, effective_us: int = START_US - DAY_US, **prices:
                 "version": version,
                 "effective_from": format_rfc3339(from_us(effective_us)),
                 "prices": lines,
+                "currency": "EUR",
+                "session_micro_per_second": {"large": 333 * version, "huge": 10**10},
+                "session_cost_micro_per_second": {"large": 100},
                 "agent_type_multiplier_permille": {"researcher": 1_337, "assistant": 250},
                 "premium_multiplier_permille": 2_500,
             },

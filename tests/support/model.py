@@ -18,12 +18,15 @@ from meterstream.schemas.catalog import (
     PriceLine,
     RateCardPublished,
     RateCardPublishedData,
+    UnitPrices,
 )
 from meterstream.schemas.envelope import Envelope
 from meterstream.schemas.fields import MAX_CREDITS_MICRO
 from meterstream.schemas.partitions import partition_of
 from meterstream.schemas.registry import InvalidEvent, parse_event
+from meterstream.schemas.rows import CHARGE_COMPONENTS
 from meterstream.schemas.run import RunCompleted, RunCompletedData
+from meterstream.schemas.session import SessionEnded, SessionHeartbeat, SessionStarted
 from meterstream.schemas.sketch import bucket_of
 from meterstream.schemas.times import to_us
 from meterstream.schemas.topics import CATALOG
@@ -78,6 +81,9 @@ class Usage:
     response_bytes: int = 0
     latency_us: int = 0
     first_token_us: int = 0
+    session_us: int = 0
+    amount_micro: int = 0
+    cost_micro: int = 0
     latency_sketch: Counter[int] = field(default_factory=Counter)
     first_token_sketch: Counter[int] = field(default_factory=Counter)
 
@@ -89,7 +95,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class Charge:
-    """What one counted run was charged."""
+    """What one counted run, or the session time before one sign, was charged."""
 
     card: str
     run_micro: int = 0
@@ -99,11 +105,22 @@ class Charge:
     reasoning_micro: int = 0
     bytes_micro: int = 0
     explicit_micro: int = 0
+    session_micro: int = 0
+    line: int = -1
+    multiplier_ppm: int = 1_000_000
+    session_us: int = 0
+    amount_micro: int = 0
+    cost_micro: int = 0
 
     @property
     def credits_micro(self) -> int:
         """The sum of the components."""
-        return sum(amount for name, amount in vars(self).items() if name != "card")
+        return sum(getattr(self, column.name) for column in CHARGE_COMPONENTS)
+
+    @property
+    def is_too_dear(self) -> bool:
+        """Whether it is more than one charge may be."""
+        return max(self.credits_micro, self.amount_micro, self.cost_micro) > MAX_CREDITS_MICRO
 
 
 @dataclass
@@ -124,6 +141,17 @@ class Counted:
         return counts
 
 
+@dataclass
+class _Session:
+    """What is known of a session that decides what its next sign charges."""
+
+    charged_us: int
+    last_seen_us: int
+    machine_size: str = ""
+    ended: bool = False
+    named: dict[str, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class _Seen:
     event: Envelope
@@ -140,6 +168,7 @@ class Model:
         self._cards: list[RateCardPublished] = []
         self._agent_types: dict[str, str] = {}
         self._premium: dict[str, bool] = {}
+        self._sessions: dict[tuple[str, str], _Session] = {}
         self.counted = Counted(clock_us=clock_us)
 
     def publish(self, entry: bytes) -> None:
@@ -189,24 +218,103 @@ class Model:
             return Verdict.TIME_AHEAD
         if time_us < clock_us - rules.horizon_us:
             return Verdict.TOO_LATE
-        if isinstance(event, RunCompleted):
-            charge = self._charge(event)
-            if charge.credits_micro > MAX_CREDITS_MICRO:
-                return Verdict.AMOUNT_TOO_LARGE
-            if not self._count(record.offset, event, charge):
-                return Verdict.AMOUNT_TOO_LARGE
+        if not self._fits(record.offset, event):
+            return Verdict.AMOUNT_TOO_LARGE
 
         end_of_hour_us = (time_us // HOUR_US + 1) * HOUR_US
         self._seen[identity] = _Seen(event, end_of_hour_us + rules.horizon_us + HOUR_US)
         return Verdict.COUNTED
 
-    def _count(self, offset: int, event: RunCompleted, charge: Charge) -> bool:
-        """Add a run to its cell; False if the cell would hold too much."""
-        start_us = to_us(event.time) // MINUTE_US * MINUTE_US
+    def _fits(self, offset: int, event: Envelope) -> bool:
+        """Charge a run, or session time; False if that is too much."""
+        if isinstance(event, RunCompleted):
+            charge = self._charge(event)
+            usage = _usage(event, charge)
+            return self._count(offset, event.time, dimensions_of(event.data), usage, charge)
+        if isinstance(event, SessionStarted | SessionHeartbeat | SessionEnded):
+            return self._follow_session(offset, event)
+        return True
+
+    def _follow_session(
+        self, offset: int, event: SessionStarted | SessionHeartbeat | SessionEnded
+    ) -> bool:
+        """Charge the time since a session's last sign; False if it cannot be charged."""
+        data, clock_us, time_us = event.data, self.counted.clock_us, to_us(event.time)
+        key = (data.team_id, data.session_id)
+        session = self._sessions.get(key)
+        if session is not None:
+            kept_us = self._rules.horizon_us if session.ended else 35 * DAY_US
+            if session.last_seen_us + kept_us <= clock_us:
+                session = None
+        begun = session is not None
+        if session is None:
+            session = _Session(clock_us, time_us)
+        size = session.machine_size or data.machine_size or ""
+        named = session.named | {
+            name: value
+            for name in ("user_id", "project_id", "agent_id", "product")
+            if (value := getattr(data, name))
+        }
+        is_charged = begun and not session.ended and not isinstance(event, SessionStarted)
+        elapsed_us = clock_us - session.charged_us
+        if is_charged and elapsed_us > 0:
+            charge = self._session_charge(event.time, size, named.get("agent_id"), elapsed_us)
+            if charge is not None:
+                dimensions = (
+                    data.team_id, named.get("user_id", ""), named.get("project_id", ""),
+                    named.get("agent_id", ""), "", "", "", named.get("product", ""), "session",
+                )  # fmt: skip
+                usage = Usage(
+                    unpriced_runs=int(charge.card == "unpriced"),
+                    credits_micro=charge.credits_micro,
+                    session_us=elapsed_us,
+                    amount_micro=charge.amount_micro,
+                    cost_micro=charge.cost_micro,
+                )
+                if not self._count(offset, event.time, dimensions, usage, charge):
+                    return False
+        if is_charged:
+            session.charged_us = clock_us
+        session.last_seen_us = max(session.last_seen_us, time_us)
+        session.machine_size = data.machine_size or session.machine_size
+        session.ended = session.ended or isinstance(event, SessionEnded)
+        session.named = named
+        self._sessions[key] = session
+        return True
+
+    def _session_charge(
+        self, moment: datetime, size: str, agent_id: str | None, elapsed_us: int
+    ) -> Charge | None:
+        card = self._card_at(moment)
+        if card is not None and not card.session_micro_per_second:
+            return None
+        if card is None or size not in card.session_micro_per_second:
+            return Charge("unpriced", session_us=elapsed_us)
+        by_type = _by_type(card, self._agent_types.get(agent_id or ""))
+
+        def micro(prices: Mapping[str, int], multiplier: Fraction) -> int:
+            exact = Fraction(elapsed_us * prices.get(size, 0), 1_000_000) * multiplier
+            return floor(exact + Fraction(1, 2))
+
+        return Charge(
+            f"{card.name}@{card.version}",
+            session_micro=micro(card.session_micro_per_second, by_type),
+            multiplier_ppm=int(by_type * 1_000_000),
+            session_us=elapsed_us,
+            amount_micro=micro(card.session_amount_micro_per_second, by_type),
+            cost_micro=micro(card.session_cost_micro_per_second, Fraction(1)),
+        )
+
+    def _count(
+        self, offset: int, moment: datetime, dimensions: Dimensions, usage: Usage, charge: Charge
+    ) -> bool:
+        """Add what is charged to its cell; False if it is too much, or the cell's sum would be."""
+        if charge.is_too_dear:
+            return False
+        start_us = to_us(moment) // MINUTE_US * MINUTE_US
         late = self.counted.clock_us >= start_us + MINUTE_US + self._rules.grace_us
-        key = (late, start_us // 1_000_000, dimensions_of(event.data))
+        key = (late, start_us // 1_000_000, dimensions)
         cell = self.counted.cells.get(key, Usage())
-        usage = _usage(event, charge)
         if not late and any(
             isinstance(amount, int) and amount + getattr(usage, name) > MAX_CELL_SUM
             for name, amount in vars(cell).items()
@@ -231,7 +339,7 @@ class Model:
         multiplier = _by_type(card, agent_type)
         if self._premium.get(data.feature_id or ""):
             multiplier *= Fraction(card.premium_multiplier_permille, 1000)
-        return _priced(f"{card.name}@{card.version}", line, data, multiplier)
+        return _priced(card, line, data, multiplier)
 
     def _card_at(self, moment: datetime) -> RateCardPublishedData | None:
         in_force = [
@@ -323,6 +431,8 @@ def _usage(event: RunCompleted, charge: Charge) -> Usage:
         response_bytes=data.response_bytes,
         latency_us=latency_us,
         first_token_us=first_token_us or 0,
+        amount_micro=charge.amount_micro,
+        cost_micro=charge.cost_micro,
         latency_sketch=Counter([bucket_of(latency_us)]),
         first_token_sketch=Counter([] if first_token_us is None else [bucket_of(first_token_us)]),
     )
@@ -353,23 +463,38 @@ def _by_type(card: RateCardPublishedData, agent_type: str | None) -> Fraction:
     return Fraction(card.agent_type_multiplier_permille.get(agent_type or "", 1000), 1000)
 
 
-def _priced(label: str, line: PriceLine, data: RunCompletedData, multiplier: Fraction) -> Charge:
+def _priced(
+    card: RateCardPublishedData, line: PriceLine, data: RunCompletedData, multiplier: Fraction
+) -> Charge:
+    in_amount = _components(line.amount or UnitPrices(), data, multiplier)
+    in_cost = _components(line.cost or UnitPrices(), data, Fraction(1))
+    return Charge(
+        f"{card.name}@{card.version}",
+        **_components(line, data, multiplier),
+        line=next(i for i, one in enumerate(card.prices) if one is line),
+        multiplier_ppm=int(multiplier * 1_000_000),
+        amount_micro=sum(in_amount.values()),
+        cost_micro=sum(in_cost.values()),
+    )
+
+
+def _components(prices: UnitPrices, data: RunCompletedData, multiplier: Fraction) -> dict[str, int]:
     def micro(quantity: int, price_micro: int, per: int = 1_000) -> int:
         return floor(Fraction(quantity * price_micro, per) * multiplier + Fraction(1, 2))
 
-    cached_price = line.cached_micro_per_1k
-    reasoning_price = line.reasoning_micro_per_1k
+    cached_price = prices.cached_micro_per_1k
+    reasoning_price = prices.reasoning_micro_per_1k
     if cached_price is None:
-        cached_price = line.input_micro_per_1k
+        cached_price = prices.input_micro_per_1k
     if reasoning_price is None:
-        reasoning_price = line.output_micro_per_1k
-    return Charge(
-        label,
-        run_micro=micro(1, line.run_micro, 1),
-        input_micro=micro(data.input_tokens - data.cached_tokens, line.input_micro_per_1k),
-        output_micro=micro(data.output_tokens - data.reasoning_tokens, line.output_micro_per_1k),
-        cached_micro=micro(data.cached_tokens, cached_price),
-        reasoning_micro=micro(data.reasoning_tokens, reasoning_price),
-        bytes_micro=micro(data.request_bytes, line.request_micro_per_mb, 1_000_000)
-        + micro(data.response_bytes, line.response_micro_per_mb, 1_000_000),
-    )
+        reasoning_price = prices.output_micro_per_1k
+    output_tokens = data.output_tokens - data.reasoning_tokens
+    return {
+        "run_micro": micro(1, prices.run_micro, 1),
+        "input_micro": micro(data.input_tokens - data.cached_tokens, prices.input_micro_per_1k),
+        "output_micro": micro(output_tokens, prices.output_micro_per_1k),
+        "cached_micro": micro(data.cached_tokens, cached_price),
+        "reasoning_micro": micro(data.reasoning_tokens, reasoning_price),
+        "bytes_micro": micro(data.request_bytes, prices.request_micro_per_mb, 1_000_000)
+        + micro(data.response_bytes, prices.response_micro_per_mb, 1_000_000),
+    }

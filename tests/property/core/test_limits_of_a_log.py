@@ -181,7 +181,7 @@ def test_restarts_make_no_difference(
 @given(logs, borders)
 @a_few
 def test_limits_agree_with_what_was_counted(records: list[Record], cuts: list[int]) -> None:
-    """Runs, tokens and credits of each team and day are those of the counted runs."""
+    """Runs, tokens and credits of each team and day are those of the counted events."""
     meter, told = run(records, cuts, [], "UTC")
     counted = meter.reader.counted
     runs: Counter[tuple[str, int]] = Counter()
@@ -192,12 +192,13 @@ def test_limits_agree_with_what_was_counted(records: list[Record], cuts: list[in
         if counted.verdicts.get(record.offset) is not Verdict.COUNTED:
             continue
         event = parse_event(record.value, EVENTS)
+        day_us = int(event.time.timestamp()) // 86_400 * DAY_US
+        place = (event.data.team_id, day_us)  # type: ignore[attr-defined]
+        if record.offset in counted.charges:
+            credits_micro[place] += counted.charges[record.offset].credits_micro
         if isinstance(event, RunCompleted):
-            day_us = int(event.time.timestamp()) // 86_400 * DAY_US
-            place = (event.data.team_id, day_us)
             runs[place] += 1
             tokens[place] += event.data.input_tokens + event.data.output_tokens
-            credits_micro[place] += counted.charges[record.offset].credits_micro
             causes[place].append(record.offset)
     for measure, expected in (("runs", runs), ("tokens", tokens), ("credits", credits_micro)):
         found = {

@@ -234,6 +234,8 @@ class UsageAdjustedData(_CorrectionData):
     cached_tokens: SignedTokens = 0
     reasoning_tokens: SignedTokens = 0
     credits_micro: SignedCreditsMicro = 0
+    amount_micro: SignedCreditsMicro = 0
+    cost_micro: SignedCreditsMicro = 0
     duration_us: SignedUs = 0
     request_bytes: SignedBytes = 0
     response_bytes: SignedBytes = 0
@@ -254,6 +256,8 @@ class UsageVoidedData(_CorrectionData):
     cached_tokens: SignedTokens
     reasoning_tokens: SignedTokens
     credits_micro: SignedCreditsMicro
+    amount_micro: SignedCreditsMicro = 0
+    cost_micro: SignedCreditsMicro = 0
     duration_us: SignedUs
     request_bytes: SignedBytes
     response_bytes: SignedBytes

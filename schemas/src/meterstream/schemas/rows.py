@@ -31,13 +31,13 @@ CELL_KEY: Final = (
     Column("provider", "text", "Provider of the model; empty where none was named"),
     Column("feature_id", "text", "Feature that was used; empty where none was named"),
     Column("product", "text", "Product it ran in; empty where none was named"),
-    Column("operation", "text", "agent_run, api_call or feature"),
+    Column("operation", "text", "agent_run, api_call or feature; session for session time"),
 )
 
 CELL_SUMS: Final = (
     Column("runs", "int64", "Completed runs, whatever their status"),
     Column("errors", "int64", "Runs whose status is failed"),
-    Column("unpriced_runs", "int64", "Runs that no rate card priced: counted, charged nothing yet"),
+    Column("unpriced_runs", "int64", "Runs, and spans of session time, that no rate card priced yet"),
     Column("input_tokens", "int64", "Input tokens, cached ones included"),
     Column("output_tokens", "int64", "Output tokens, reasoning ones included"),
     Column("cached_tokens", "int64", "Input tokens that were read from a cache"),
@@ -48,6 +48,9 @@ CELL_SUMS: Final = (
     Column("response_bytes", "int64", "Bytes of responses"),
     Column("latency_us", "int64", "Sum of latencies, microseconds"),
     Column("first_token_us", "int64", "Sum of times to first token, microseconds"),
+    Column("session_us", "int64", "Session time by the broker's clock, microseconds"),
+    Column("amount_micro", "int64", "Price in the rate card's currency, in millionths of it"),
+    Column("cost_micro", "int64", "Cost of the provider in that currency, in millionths of it"),
 )
 
 CELL_SKETCHES: Final = (
@@ -66,18 +69,28 @@ CHARGE_COMPONENTS: Final = (
     Column("reasoning_micro", "int64", "Credits for reasoning tokens"),
     Column("bytes_micro", "int64", "Credits for request and response bytes"),
     Column("explicit_micro", "int64", "Credits that the event itself named"),
+    Column("session_micro", "int64", "Credits for session time"),
 )
 
 CHARGE: Final = (
-    Column("event_offset", "int64", "Offset of the run's event in the events topic"),
-    Column("event_time", "microseconds", "Event time of the run, UTC"),
-    Column("cell", "int32", "Row of the run's cell: in CELLS, then on in LATE_MINUTES"),
+    Column("event_offset", "int64", "Offset of the event in the events topic"),
+    Column("event_time", "microseconds", "Event time, UTC"),
+    Column("cell", "int32", "Row of its cell: in CELLS, then on in LATE_MINUTES"),
     Column("card", "text", "Rate card as name@version; explicit; or unpriced"),
     Column("credits_micro", "int64", "Credits charged: the sum of the components, in millionths"),
     *CHARGE_COMPONENTS,
+    Column("line", "int32", "Line of the card that priced the run, from 0; -1 where none did"),
+    Column("multiplier_ppm", "int64", "By how many millionths credits and amount were multiplied"),
+    Column("session_us", "int64", "Session time that is charged, microseconds; 0 for runs"),
+    Column("amount_micro", "int64", "Price in the card's currency, in millionths of it"),
+    Column("cost_micro", "int64", "Cost of the provider in that currency, in millionths of it"),
 )
-"""What one counted run was charged, and by which card. In the journal `cell` stands for the
-cell's key; in ClickHouse the key's columns take its place."""
+"""What one counted run, or the session time up to one sign of a session, was charged, and by which
+card. In the journal `cell` stands for the cell's key; in ClickHouse the key's columns take its
+place. Session time has the operation `session`."""
+
+SESSION_OPERATION: Final = "session"
+"""The operation of cells and charges that hold session time. No run has it."""
 
 CORRECTION: Final = (
     Column("control_offset", "int64", "Offset of the correction in the control topic"),
@@ -109,6 +122,8 @@ SESSION: Final = (
     Column("started_at", "microseconds", "When it started; its first sign if no start was seen"),
     Column("last_seen_at", "microseconds", "Its last sign of life"),
     Column("heartbeats", "int64", "Heartbeats counted"),
+    Column("charged_until", "microseconds", "Broker's clock up to which its time is charged"),
+    Column("credits_micro", "int64", "Credits charged for its time, in millionths"),
 )
 """A session as it stands, by (team_id, session_id)."""
 

@@ -57,6 +57,7 @@ def test_explicit_credits_are_charged_as_they_are() -> None:
     assert charges(step)[0] | {"event_time": 0} == {
         "event_offset": 0, "event_time": 0, "cell": 0,
         "card": "explicit", "credits_micro": 5, "explicit_micro": 5,
+        "line": -1, "multiplier_ppm": 1_000_000,
     }  # fmt: skip
     assert [c["card"] for c in charges(step)] == ["explicit", "explicit", "default@1"]
     assert cells(step)[0][1]["credits_micro"] == 12
@@ -79,7 +80,7 @@ def test_a_run_costs_a_million_credits_at_most(output_micro: int, verdict: Verdi
     step = partition.take(run("a", output_tokens=1), run("b", credits_micro=10**12))
     assert verdicts(step) == [verdict, COUNTED]
     if verdict is not COUNTED:
-        detail = "the run would cost more than 1000000000000 micro-credits"
+        detail = "the run would cost more than 1000000000000 millionths"
         assert rejects(step) == [("events", 0, verdict, detail)]
         assert [c["event_offset"] for c in charges(step)] == [1]
 

@@ -178,7 +178,9 @@ def test_both_multipliers_apply_before_the_one_rounding(
     book = PriceBook([one]).knowing({"a": "researcher"}, frozenset({"f"}))
     row = book.line_index(0, key(agent_id="a", feature_id="f"))
     assert book.components(np.array([row]), quantities(1))[0].tolist() == [micro]
-    assert book.lines(np.array([row, 0])).tolist() == [[0, -1], [by_type * by_premium, 10**6]]
+    lines, multipliers = book.lines(np.array([row, 0]))
+    assert lines.tolist() == [0, -1]
+    assert multipliers.tolist() == [by_type * by_premium, 10**6]
 
 
 def test_amounts_and_costs_stand_beside_credits() -> None:

@@ -64,7 +64,7 @@ def test_cached_and_reasoning_tokens_are_not_priced_twice() -> None:
         ),
         cards=(card(1, NOW, line),),
     )  # fmt: skip
-    assert priced.components[:, 0].tolist() == [1, 7, 160, 300, 4_000, 3_000_000, 0]
+    assert priced.components[:, 0].tolist() == [1, 7, 160, 300, 4_000, 3_000_000, 0, 0]
     assert priced.total_micro.tolist() == [3_004_468]
 
 
@@ -76,7 +76,7 @@ def test_explicit_credits_replace_every_price() -> None:
         run("c"),
         cards=(card(1, NOW, PriceLine(run_micro=7)),),
     )
-    assert priced.components.tolist() == [[0, 0, 7], *[[0, 0, 0]] * 5, [5, 0, 0]]
+    assert priced.components.tolist() == [[0, 0, 7], *[[0, 0, 0]] * 5, [5, 0, 0], [0] * 3]
     assert priced.total_micro.tolist() == [5, 0, 7]
     assert labels(priced) == ["explicit", "explicit", "default@1"]
     assert priced.unpriced.tolist() == [0, 0, 0]
@@ -124,7 +124,7 @@ def test_lines_are_chosen_by_the_dimensions_of_the_cell() -> None:
 def test_no_runs_are_priced_at_once() -> None:
     """An empty batch has no cells and costs nothing."""
     priced = price()
-    assert (len(priced.keys), priced.components.shape, len(priced.total_micro)) == (0, (7, 0), 0)
+    assert (len(priced.keys), priced.components.shape, len(priced.total_micro)) == (0, (8, 0), 0)
 
 
 def test_the_counted_ones_are_chosen_by_their_place_in_the_batch() -> None:

@@ -22,7 +22,7 @@ def after(*events: tuple[AnyEvent, int]) -> Session:
     """Return the session after events at times in minutes after NOW."""
     found: Session | None = None
     for one, minutes in events:
-        found = follow(found, one, NOW + minutes * MINUTE)
+        found = follow(found, one, NOW + minutes * MINUTE, NOW + HOUR + minutes * MINUTE)
     assert found is not None
     return found
 
@@ -46,6 +46,8 @@ def test_a_start_says_what_runs() -> None:
         last_seen_us=NOW + 3 * MINUTE,
         heartbeats=0,
         start_seen=True,
+        charged_us=NOW + HOUR + 3 * MINUTE,
+        credits_micro=0,
     )
 
 
@@ -106,7 +108,10 @@ def test_without_a_start_the_first_sign_is_one() -> None:
     """Until its start is seen, a session began with its earliest event; its start corrects that."""
     found = after((event("heartbeat"), 5), (event("heartbeat"), 3), (event("heartbeat"), 4))
     assert (found.started_us, found.start_seen, found.application) == (NOW + 3 * MINUTE, False, "")
-    assert follow(found, event("started", **START), NOW + 4 * MINUTE).started_us == NOW + 4 * MINUTE
+    assert (
+        follow(found, event("started", **START), NOW + 4 * MINUTE, NOW).started_us
+        == NOW + 4 * MINUTE
+    )
 
 
 def test_of_two_starts_the_earlier_holds() -> None:

@@ -39,6 +39,7 @@ class RunColumns:
 
     duration_us: NDArray[np.int64]
     latency_us: NDArray[np.int64]
+    """-1 where there is none: session time has no latency."""
     first_token_us: NDArray[np.int64]
     """-1 where a run names none."""
     failed: NDArray[np.int64]
@@ -54,8 +55,10 @@ class RunColumns:
     """Runs that break a rule between fields: the models name it."""
 
     def latency_bucket(self) -> NDArray[np.int64]:
-        """Return the sketch bucket of each run's latency."""
-        return np.searchsorted(_UPPER, self.latency_us)
+        """Return the sketch bucket of each run's latency, -1 without one."""
+        bucket = np.searchsorted(_UPPER, self.latency_us)
+        bucket[self.latency_us < 0] = -1
+        return bucket
 
     def first_token_bucket(self) -> NDArray[np.int64]:
         """Return the sketch bucket of each run's time to first token, -1 without one."""

@@ -21,14 +21,13 @@ from meterstream.schemas.verdicts import Verdict, is_rejected, ledger_class, rea
 
 from .batch import Entry, EventBatch
 from .clock import run_clock
-from .columns import run_columns, times_to_us
+from .columns import run_columns
 from .control import Control, corrections_of, judge_control
 from .corrections import Correction, Counted
+from .counting import Uncounted
 from .deciding import Decided, Decision, Side, Spent
 from .decode import (
-    SESSION_EVENTS,
     TYPE_NUMBER,
-    AnyEvent,
     Completed,
     Refused,
     SessionStarted,
@@ -43,28 +42,18 @@ from .policy import Policy
 from .pricing import Priced, price_runs
 from .quarantine import compute_around_offenders
 from .read import read_batch
-from .room import NO_ROOM, CellFull, Room
-from .sections import are_late, encode_sessions, encode_usage, event_offsets, measures_of
-from .sessions import Session, SessionKey, follow, is_forgotten
+from .room import CellFull
+from .sections import encode_sessions, event_offsets, measures_of
+from .sessions import Session
 from .state import Changes, LastEvent, PartitionState
 from .step import Step, build_step, encode_rejects
 from .totals import Used
 from .using import started, used_by_corrections, uses_of
+from .valid import Valid
 from .windows import Window
 
 _GOLDEN_RATIO = np.uint64(0x9E3779B97F4A7C15)
 """Spreads neighbouring times over all bits (Knuth, multiplicative hashing)."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Valid:
-    """The well-formed events of a batch, in the order of their offsets. Arrays of one length."""
-
-    events: list[AnyEvent]
-    at: NDArray[np.int64]
-    """Position in the batch."""
-    times_us: NDArray[np.int64]
-    clocks_us: NDArray[np.int64]
 
 
 def compute_step(
@@ -161,12 +150,12 @@ def _compute(context: _Context, batch: EventBatch, quarantined: Mapping[int, str
         by_record[position], details[position] = verdict, detail
 
     # 2. Price the completed runs: an amount that is too large refuses its event.
-    valid = _valid_events(read.events, np.array(read.at, np.int64), clocks_us)
+    valid = Valid.of(read.events, np.array(read.at, np.int64), clocks_us)
     valid, runs = _price(context, batch, valid, by_record, details)
 
     # 3. Judge: when, and whether it was counted before.
     unless = np.full(len(valid.events), Verdict.COUNTED, np.uint8)
-    unless[runs.at[runs.total_micro > MAX_CREDITS_MICRO]] = Verdict.AMOUNT_TOO_LARGE
+    unless[runs.at[runs.too_dear]] = Verdict.AMOUNT_TOO_LARGE
     oldest_us = np.maximum(valid.clocks_us - policy.horizon_us, state.ids_since_us)
     unless[valid.times_us < oldest_us] = Verdict.TOO_LATE
     unless[valid.times_us > valid.clocks_us + policy.ahead_us] = Verdict.TIME_AHEAD
@@ -174,25 +163,31 @@ def _compute(context: _Context, batch: EventBatch, quarantined: Mapping[int, str
     candidates = Candidates(hi, lo, _fingerprints(valid), valid.times_us, valid.clocks_us, unless)
     judged = judge_identities(state.dedup, policy.horizon_us, candidates)
 
-    # 4. Fold what was counted.
-    where = event_offsets(batch, valid.at[runs.at]), valid.clocks_us[runs.at], runs
+    # 4. Fold what was counted, and charge the time of sessions.
+    uncounted = Uncounted(
+        state,
+        context.entries.book,
+        valid,
+        event_offsets(batch, valid.at),
+        runs,
+        context.corrections,
+    )
     try:
         counted = judged.verdicts == Verdict.COUNTED
-        usage = encode_usage(state, *where, runs.chosen(counted), context.corrections)
+        counting = uncounted.count(counted)
     except CellFull:
-        on_time = ~are_late(state, runs, valid.clocks_us[runs.at])
-        room = Room(state.cells, runs, measures_of(runs), on_time)
+        room = uncounted.room()
         judged = judge_in_order(state.dedup, policy.horizon_us, candidates, room.take)
-        for i in np.flatnonzero(judged.verdicts != unless).tolist():
-            if judged.verdicts[i] == Verdict.AMOUNT_TOO_LARGE:
-                details[int(valid.at[i])] = NO_ROOM
+        details |= {int(valid.at[i]): reason for i, reason in room.refused.items()}
         counted = judged.verdicts == Verdict.COUNTED
-        usage = encode_usage(state, *where, runs.chosen(counted), context.corrections)
+        counting = uncounted.count(counted)
     by_record[valid.at] = judged.verdicts
-    sessions = _follow_sessions(state, valid, counted)
+    usage, sessions = counting.usage, counting.sessions
 
     # 5. Where limits stand after it.
-    decided, causes, used = _decide_limits(context, batch, valid, runs, counted, sessions, clock_us)
+    decided, causes, used = _decide_limits(
+        context, batch, valid, counting.charged, counted, sessions, clock_us
+    )
 
     # 6. One verdict for each offset, gaps included.
     verdicts = _by_offset(batch, by_record)
@@ -254,23 +249,17 @@ def _explain(verdict: int) -> str:
         Verdict.CONFLICT: "id: an event of this team, source and id with other content was counted",
         Verdict.TOO_LATE: "time: older than the deduplication horizon",
         Verdict.TIME_AHEAD: "time: too far ahead of the broker's clock",
-        Verdict.AMOUNT_TOO_LARGE: f"the run would cost more than {MAX_CREDITS_MICRO} micro-credits",
+        Verdict.AMOUNT_TOO_LARGE: f"the run would cost more than {MAX_CREDITS_MICRO} millionths",
     }[Verdict(verdict)]
-
-
-def _valid_events(
-    events: list[AnyEvent], at: NDArray[np.int64], clocks_us: NDArray[np.int64]
-) -> _Valid:
-    return _Valid(events, at, times_to_us([event.time for event in events]), clocks_us[at])
 
 
 def _price(
     context: _Context,
     batch: EventBatch,
-    valid: _Valid,
+    valid: Valid,
     by_record: NDArray[np.uint8],
     details: dict[int, str],
-) -> tuple[_Valid, Priced]:
+) -> tuple[Valid, Priced]:
     """Price the completed runs among the events.
 
     A run that breaks a rule between fields is shown to the models, which name the reason.
@@ -290,16 +279,10 @@ def _price(
                 refused.add(i)
         if not refused:
             return valid, price_runs(context.entries.book, runs, where, columns, valid.times_us)
-        keep = [i for i in range(len(valid.events)) if i not in refused]
-        valid = _Valid(
-            [valid.events[i] for i in keep],
-            valid.at[keep],
-            valid.times_us[keep],
-            valid.clocks_us[keep],
-        )
+        valid = valid.without(refused)
 
 
-def _fingerprints(valid: _Valid) -> NDArray[np.uint32]:
+def _fingerprints(valid: Valid) -> NDArray[np.uint32]:
     """Return 32 bits that differ when type, time or data of two events of one identity do."""
     hashed = xxhash.xxh3_64_intdigest
     mixed = np.array([hashed(content_of(e), TYPE_NUMBER[type(e)]) for e in valid.events], np.uint64)
@@ -307,26 +290,10 @@ def _fingerprints(valid: _Valid) -> NDArray[np.uint32]:
     return (mixed >> np.uint64(32)).astype(np.uint32)
 
 
-def _follow_sessions(
-    state: PartitionState, valid: _Valid, counted: NDArray[np.bool_]
-) -> tuple[Session, ...]:
-    changed: dict[SessionKey, Session] = {}
-    for i, event in enumerate(valid.events):
-        if isinstance(event, SESSION_EVENTS) and counted[i]:
-            data = event.data
-            key = (data.team_id, data.session_id)
-            before = changed.get(key) or state.sessions.get(key)
-            # Whether it has left memory must not depend on when the state was last tidied.
-            if before and is_forgotten(before, int(valid.clocks_us[i]), state.policy.horizon_us):
-                before = None
-            changed[key] = follow(before, event, int(valid.times_us[i]))
-    return tuple(changed.values())
-
-
 def _decide_limits(
     context: _Context,
     batch: EventBatch,
-    valid: _Valid,
+    valid: Valid,
     runs: Priced,
     counted: NDArray[np.bool_],
     sessions: tuple[Session, ...],
@@ -370,7 +337,7 @@ def _corrected(context: _Context, clock_us: int) -> dict[Window, Used]:
 
 def _starts(
     state: PartitionState,
-    valid: _Valid,
+    valid: Valid,
     counted: NDArray[np.bool_],
     sessions: tuple[Session, ...],
 ) -> list[tuple[int, Session]]:

@@ -3,6 +3,7 @@
 `meterstream.schemas.pricing` prices one run at a time and comes to the same amounts.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -34,6 +35,9 @@ _SAFE: Final = 2**60
 """Seven products below this (bytes are priced twice) add up to less than 2^63."""
 
 MAX_REMEMBERED_LINES: Final = 100_000
+
+UNPRICED_CARD: Final = -1
+"""The number of a card where there is none."""
 
 COMPONENTS: Final = 6
 """run, input, output, cached, reasoning, bytes: what lines of a card price."""
@@ -73,7 +77,8 @@ class _Lines:
         self._amounts: list[tuple[int, ...]] = [(0,) * _UNIT_PRICES]
         self._costs: list[tuple[int, ...]] = [(0,) * _UNIT_PRICES]
         self._factors: list[tuple[int, int]] = [(1, 1)]
-        self._named: list[tuple[int, int]] = [(-1, ONE_PPM)]
+        self._numbers = [-1]
+        self._multipliers_ppm = [ONE_PPM]
         self._table: _Table | None = None
 
     def __len__(self) -> int:
@@ -87,7 +92,8 @@ class _Lines:
         self._amounts.append(none if line.amount is None else unit_prices(line.amount))
         self._costs.append(none if line.cost is None else unit_prices(line.cost))
         self._factors.append((multiplier_ppm // shared, ONE_PPM // shared))
-        self._named.append((number, multiplier_ppm))
+        self._numbers.append(number)
+        self._multipliers_ppm.append(multiplier_ppm)
         self._table = None
         return len(self._rows) - 1
 
@@ -98,7 +104,8 @@ class _Lines:
                 *(
                     np.array(rows, np.int64)
                     for rows in (
-                        self._rows, self._amounts, self._costs, self._factors, self._named,
+                        self._rows, self._amounts, self._costs, self._factors,
+                        self._numbers, self._multipliers_ppm,
                     )
                 )
             )  # fmt: skip
@@ -107,15 +114,16 @@ class _Lines:
 
 @dataclass(frozen=True)
 class _Table:
-    """Prices by row: shape (rows, 7) for credits, amounts and costs, (rows, 2) for the others."""
+    """Prices by row: shape (rows, 7) for credits, amounts and costs."""
 
     credits: _I64
     amounts: _I64
     costs: _I64
     factors: _I64
-    """Numerator and denominator of the multiplier."""
-    named: _I64
-    """Which line of its card a row is, and its multiplier in millionths."""
+    """Numerator and denominator of the multiplier, shape (rows, 2)."""
+    number: _I64
+    """Which line of its card a row is."""
+    multiplier_ppm: _I64
 
     @cached_property
     def multiplies(self) -> bool:
@@ -146,7 +154,8 @@ class PriceBook:
             cards, key=lambda card: (card.effective_us, card.data.version)
         )
         self.labels: Sequence[str] = [card.data.label for card in self.cards]
-        self._effective_us = np.array([card.effective_us for card in self.cards], np.int64)
+        self._begins_us = [card.effective_us for card in self.cards]
+        self._effective_us = np.array(self._begins_us, np.int64)
         self._agent_types: Mapping[str, str] = {}
         self._premium: frozenset[str] = frozenset()
         self._lines = _Lines()
@@ -160,6 +169,10 @@ class PriceBook:
     def card_at(self, times_us: _I64) -> _I64:
         """Return for each time the index in `cards` of the card in force, -1 where none is."""
         return np.searchsorted(self._effective_us, times_us, side="right") - 1
+
+    def number_at(self, time_us: int) -> int:
+        """Return for one time what `card_at` returns for many."""
+        return bisect_right(self._begins_us, time_us) - 1
 
     def trim(self) -> None:
         """Forget remembered lines when they are many: names are free text, and memory is not.
@@ -217,9 +230,10 @@ class PriceBook:
         costs = _products(quantities, table.costs[rows], None)
         return np.sum(amounts, axis=0), np.sum(costs, axis=0)
 
-    def lines(self, rows: _I64) -> _I64:
+    def lines(self, rows: _I64) -> tuple[_I64, _I64]:
         """Return which line of its card priced each run, -1 for none, and its multiplier (ppm)."""
-        return self._lines.table().named[rows].T
+        table = self._lines.table()
+        return table.number[rows], table.multiplier_ppm[rows]
 
 
 def _products(quantities: Quantities, prices: _I64, factors: _I64 | None) -> list[_I64]:

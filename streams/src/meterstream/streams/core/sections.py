@@ -52,7 +52,7 @@ def encode_usage(
     """
     if not counted.any() and not corrections:
         return Usage(NO_CELLS, NO_CELLS, {}, 0)
-    late = counted & are_late(state, runs, clocks_us)
+    late = counted & are_late(state, runs.times_us, clocks_us)
     on_time = counted & ~late
     measures = measures_of(runs)
     buckets = runs.columns.latency_bucket(), runs.columns.first_token_bucket()
@@ -94,9 +94,9 @@ _LATE: Final = (
 )
 
 
-def are_late(state: PartitionState, runs: Priced, clocks_us: _I64) -> _Mask:
-    """Tell which runs' minutes were closed at the clocks of their events."""
-    minute_end_us = (runs.times_us // MINUTE_US + 1) * MINUTE_US
+def are_late(state: PartitionState, times_us: _I64, clocks_us: _I64) -> _Mask:
+    """Tell which event times' minutes were closed at the clocks of their events."""
+    minute_end_us = (times_us // MINUTE_US + 1) * MINUTE_US
     late: _Mask = minute_end_us <= np.maximum(clocks_us - state.policy.grace_us, state.closed_us)
     return late
 
@@ -106,7 +106,7 @@ def measures_of(runs: Priced) -> _I64:
     columns = runs.columns
     return np.stack(
         (
-            np.ones(len(runs.at), np.int64),
+            runs.runs,
             columns.failed,
             runs.unpriced,
             columns.input_tokens,
@@ -117,8 +117,11 @@ def measures_of(runs: Priced) -> _I64:
             columns.duration_us,
             columns.request_bytes,
             columns.response_bytes,
-            columns.latency_us,
+            np.maximum(columns.latency_us, 0),
             np.maximum(columns.first_token_us, 0),
+            runs.session_us,
+            runs.amount_micro,
+            runs.cost_micro,
         )
     )
 
@@ -154,6 +157,9 @@ def _encode_charges(runs: Priced, counted: _Mask, offsets: _I64, row: _I64) -> b
     }
     for i, component in enumerate(CHARGE_COMPONENTS):
         columns[component.name] = runs.components[i][counted]
+    columns["line"] = runs.line[counted].astype(np.int32)
+    for name in ("multiplier_ppm", "session_us", "amount_micro", "cost_micro"):
+        columns[name] = getattr(runs, name)[counted]
     return encode_columns(columns, CHARGE_SCHEMA)
 
 

@@ -1,4 +1,4 @@
-"""Sessions: what is up, since when, and when it was last seen."""
+"""Sessions: what is up, since when, when it was last seen, and up to when it was charged."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -33,6 +33,10 @@ class Session:
     last_seen_us: int
     heartbeats: int
     start_seen: bool
+    charged_us: int
+    """The clock at the last sign that its time was charged at, or at the first of all."""
+    credits_micro: int
+    """What it was charged so far."""
 
     @property
     def key(self) -> SessionKey:
@@ -55,6 +59,8 @@ class Session:
             "started_at": from_us(self.started_us),
             "last_seen_at": from_us(self.last_seen_us),
             "heartbeats": self.heartbeats,
+            "charged_until": from_us(self.charged_us),
+            "credits_micro": self.credits_micro,
         }
 
     @classmethod
@@ -63,11 +69,12 @@ class Session:
 
         A session whose application is known has shown its start.
         """
-        plain = {name: row[name] for name in row if name not in ("started_at", "last_seen_at")}
+        times = ("started_at", "last_seen_at", "charged_until")
         return cls(
-            **plain,
+            **{name: row[name] for name in row if name not in times},
             started_us=to_us(row["started_at"]),
             last_seen_us=to_us(row["last_seen_at"]),
+            charged_us=to_us(row["charged_until"]),
             start_seen=row["application"] != "",
         )
 
@@ -81,8 +88,18 @@ def is_forgotten(session: Session, clock_us: int, horizon_us: int) -> bool:
     return session.last_seen_us + kept_us <= clock_us
 
 
-def follow(session: Session | None, event: AnyEvent, time_us: int) -> Session:
-    """Return the session after `event`.
+def charged_time_us(session: Session | None, event: AnyEvent, clock_us: int) -> int:
+    """Return for how long a session is charged at a sign of it: the clock's time since the last.
+
+    A session is charged at heartbeats and its end, while it lasts; the first sign of all begins it.
+    """
+    if session is None or session.status != "active" or isinstance(event, SessionStarted):
+        return 0
+    return clock_us - session.charged_us
+
+
+def follow(session: Session | None, event: AnyEvent, time_us: int, clock_us: int) -> Session:
+    """Return the session after `event`, at which the clock was `clock_us`.
 
     Its times, heartbeats and end come out the same whatever the order in which events arrive; of
     the names that they give it, the last to arrive holds.
@@ -91,13 +108,14 @@ def follow(session: Session | None, event: AnyEvent, time_us: int) -> Session:
     if session is None:
         session = Session(
             data.team_id, data.session_id, "", "", "", "", "", "", "", "active",
-            time_us, time_us, 0, False,
+            time_us, time_us, 0, False, clock_us, 0,
         )  # fmt: skip
     changes: dict[str, Any] = {
         name: getattr(data, name) or getattr(session, name)
         for name in ("user_id", "agent_id", "project_id", "product", "machine_size")
     }
     changes["last_seen_us"] = max(session.last_seen_us, time_us)
+    changes["charged_us"] = session.charged_us + charged_time_us(session, event, clock_us)
     if isinstance(event, SessionStarted):
         changes |= {"application": data.application, "release": data.release or ""}
         started_us = min(session.started_us, time_us) if session.start_seen else time_us
