@@ -62,8 +62,12 @@ def test_files_beside_the_migrations_are_none(
     assert [(one.number, one.name) for one in found] == [(1, "first"), (2, "second")]
 
 
-def test_tables_are_created_only_where_they_are_missing() -> None:
+def test_tables_and_columns_are_made_only_where_they_are_missing() -> None:
     """A migration that was cut short can be applied again."""
     for migration in migrations():
         for statement in statements(migration.sql, None):
-            assert statement.startswith("CREATE TABLE IF NOT EXISTS ")
+            if statement.startswith("ALTER TABLE "):
+                added = statement.count("ADD COLUMN")
+                assert added == statement.count("ADD COLUMN IF NOT EXISTS ") > 0
+            else:
+                assert statement.startswith("CREATE TABLE IF NOT EXISTS ")

@@ -37,7 +37,9 @@ CELL_KEY: Final = (
 CELL_SUMS: Final = (
     Column("runs", "int64", "Completed runs, whatever their status"),
     Column("errors", "int64", "Runs whose status is failed"),
-    Column("unpriced_runs", "int64", "Runs, and spans of session time, that no rate card priced yet"),
+    Column(
+        "unpriced_runs", "int64", "Runs, and spans of session time, that no rate card priced yet"
+    ),
     Column("input_tokens", "int64", "Input tokens, cached ones included"),
     Column("output_tokens", "int64", "Output tokens, reasoning ones included"),
     Column("cached_tokens", "int64", "Input tokens that were read from a cache"),

@@ -14,6 +14,12 @@ Row = dict[str, Any]
 _TIME: Final = pa.timestamp("us", "UTC")
 _NUMBERS: Final = pa.map_(pa.string(), pa.int64())
 
+_SESSION_PRICES: Final = (
+    "session_micro_per_second",
+    "session_amount_micro_per_second",
+    "session_cost_micro_per_second",
+)
+
 
 def _table(*columns: tuple[str, pa.DataType]) -> pa.Schema:
     return pa.schema([*columns, ("updated_at", _TIME), ("version", pa.uint64())])
@@ -70,7 +76,7 @@ SCHEMAS: Final = {
         ("currency", pa.string()),
         ("effective_from", _TIME),
         ("prices", pa.string()),
-        ("session_micro_per_second", _NUMBERS),
+        *((name, _NUMBERS) for name in _SESSION_PRICES),
         ("agent_type_multiplier_permille", _NUMBERS),
         ("premium_multiplier_permille", pa.int64()),
     ),
@@ -98,15 +104,22 @@ def _plan(row: Row) -> Row:
     return {**row, "plan_version": row.pop("version")}
 
 
+def _told(prices: Row) -> Row:
+    """Return a price line without what it does not name."""
+    return {
+        name: _told(value) if isinstance(value, dict) else value
+        for name, value in prices.items()
+        if value is not None
+    }
+
+
 def _rate_card(row: Row) -> Row:
-    prices = [
-        {name: value for name, value in line.items() if value is not None} for line in row["prices"]
-    ]
+    prices = [_told(line) for line in row["prices"]]
     return {
         **row,
         "card_version": row.pop("version"),
         "prices": json.dumps(prices, sort_keys=True),
-        "session_micro_per_second": list(row["session_micro_per_second"].items()),
+        **{name: list(row[name].items()) for name in _SESSION_PRICES},
         "agent_type_multiplier_permille": list(row["agent_type_multiplier_permille"].items()),
     }
 

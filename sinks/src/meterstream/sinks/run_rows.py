@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from meterstream.schemas import rows
+from meterstream.schemas.pricing import ONE_PPM
 from meterstream.schemas.run import RUN_COMPLETED, RUN_STARTED
 from meterstream.schemas.times import parse_rfc3339, to_us
 from meterstream.schemas.verdicts import Verdict
@@ -46,7 +47,16 @@ _COUNTS: Final = (
     "request_bytes",
     "response_bytes",
 )
-_CHARGE: Final = ("credits_micro", *(column.name for column in rows.CHARGE_COMPONENTS))
+_CHARGE: Final = (
+    "credits_micro",
+    *(one.name for one in rows.CHARGE_COMPONENTS if one.name != "session_micro"),
+    "line",
+    "multiplier_ppm",
+    "amount_micro",
+    "cost_micro",
+)
+_UNCHARGED: Final = {"line": -1, "multiplier_ppm": ONE_PPM}
+"""What is not 0 where nothing is charged."""
 _KEY: Final = tuple(column.name for column in rows.CELL_KEY if column.name != "window_start")
 _TIME: Final = pa.timestamp("us", "UTC")
 
@@ -97,7 +107,7 @@ def _has_times(events: Mapping[int, Event], offset: int) -> bool:
 
 
 def _history(decoded: Decoded, events: Mapping[int, Event]) -> History:
-    charges = charges_with_keys(decoded)
+    charges = _of_runs(charges_with_keys(decoded))
     found = [offset for offset in counted_offsets(decoded) if offset in events]
     runs = [(offset, events[offset]) for offset in found if events[offset].type in RUN_TYPES]
     damaged = _damaged(runs, charges)
@@ -120,6 +130,15 @@ def _history(decoded: Decoded, events: Mapping[int, Event]) -> History:
         missing,
         sorted(damaged),
     )
+
+
+def _of_runs(charges: pa.Table | None) -> pa.Table | None:
+    """Return the charges without those for session time; None if there is no other."""
+    if charges is None:
+        return None
+    is_run = pc.not_equal(charges["operation"].cast(pa.string()), rows.SESSION_OPERATION)
+    charges = charges.filter(is_run)
+    return charges if charges.num_rows else None
 
 
 def _damaged(runs: Sequence[tuple[int, Event]], charges: pa.Table | None) -> set[int]:
@@ -198,13 +217,14 @@ def _maps(values: Sequence[dict[str, Any] | None], kind: pa.DataType) -> pa.Arra
 def _charge_columns(offsets: np.ndarray, charges: pa.Table | None) -> dict[str, pa.Array]:
     """Return each run's charge; a run that is not completed has none."""
     if charges is None:
-        zeros = pa.array(np.zeros(len(offsets), np.int64))
-        return {"card": pa.repeat("", len(offsets)), **dict.fromkeys(_CHARGE, zeros)}
+        none = {name: np.full(len(offsets), _UNCHARGED.get(name, 0)) for name in _CHARGE}
+        return {"card": pa.repeat("", len(offsets)), **{n: pa.array(v) for n, v in none.items()}}
     charged = charges["event_offset"].to_numpy()
     at = np.minimum(np.searchsorted(charged, offsets), len(charged) - 1)
     is_charged = charged[at] == offsets
     columns = {
-        name: pa.array(np.where(is_charged, charges[name].to_numpy()[at], 0)) for name in _CHARGE
+        name: pa.array(np.where(is_charged, charges[name].to_numpy()[at], _UNCHARGED.get(name, 0)))
+        for name in _CHARGE
     }
     cards = charges["card"].cast(pa.string()).take(pa.array(at)).to_pylist()
     card = [name if own else "" for name, own in zip(cards, is_charged, strict=True)]

@@ -1,10 +1,10 @@
-"""Charges: each counted run has exactly one row, here and in the history."""
+"""Charges: each has exactly one row, and those of runs one more in the history."""
 
 from typing import Final
 
 import polars as pl
 
-from meterstream.schemas.rows import CHARGE_COMPONENTS
+from meterstream.schemas.rows import CHARGE_COMPONENTS, SESSION_OPERATION
 from meterstream.schemas.times import format_rfc3339, from_us
 
 from .block import Block, Charged
@@ -17,10 +17,12 @@ from .ttl import without_removed
 
 KEY: Final = ["event_offset"]
 COMPONENTS: Final = [column.name for column in CHARGE_COMPONENTS]
+PRICED: Final = ["card", "credits_micro", "line", "multiplier_ppm", "amount_micro", "cost_micro"]
+RUN_COMPONENTS: Final = [name for name in COMPONENTS if name != "session_micro"]
 CHARGE_VALUES: Final = [
-    "event_time", *KEYS, "late", "card", "credits_micro", *COMPONENTS, "journal_offset",
+    "event_time", *KEYS, "late", *PRICED, *COMPONENTS, "session_us", "journal_offset",
 ]  # fmt: skip
-RUN_VALUES: Final = ["event_time", "team_id", "card", "credits_micro", *COMPONENTS]
+RUN_VALUES: Final = ["event_time", "team_id", *PRICED, *RUN_COMPONENTS]
 VALUES: Final = {"charges": CHARGE_VALUES, "runs": RUN_VALUES}
 
 
@@ -41,6 +43,8 @@ class ChargeCheck:
     def block(self, block: Block, charged: Charged, tables: Tables, findings: Findings) -> None:
         """Compare the charges of a block."""
         expected = charged.rows
+        if self.table == "runs":
+            expected = expected.filter(pl.col("operation") != SESSION_OPERATION)
         times = expected.select(first=pl.col("event_time").min(), last=pl.col("event_time").max())
         span = Span(block.events_from, block.events_to, *times.row(0))
         self._spans.append(span)

@@ -42,12 +42,22 @@ _CHARGE_COLUMNS: Final = [
     *DIMENSIONS,
     "card",
     "credits_micro",
-    *(column.name for column in CHARGE_COMPONENTS),
+    *(column.name for column in CHARGE_COMPONENTS if column.name != "session_micro"),
+    "line",
+    "multiplier_ppm",
+    "amount_micro",
+    "cost_micro",
     _LOG_TIME,
     _OFFSET,
 ]
 _CHARGED: Final = {
-    "charges": [*_CHARGE_COLUMNS, "toInt64(toUnixTimestamp(window_start)) AS window_s", "late"],
+    "charges": [
+        *_CHARGE_COLUMNS,
+        "session_micro",
+        "session_us",
+        "toInt64(toUnixTimestamp(window_start)) AS window_s",
+        "late",
+    ],
     "runs": _CHARGE_COLUMNS,
 }
 _CHARGED_WHERE: Final = {"charges": "1", "runs": "event_type = 'completed'"}

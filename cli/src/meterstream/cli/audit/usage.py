@@ -9,6 +9,8 @@ import numpy as np
 import polars as pl
 
 from meterstream.schemas.journal import Section
+from meterstream.schemas.pricing import UNPRICED
+from meterstream.schemas.rows import SESSION_OPERATION
 
 from .block import Block, Charged
 from .columns import KEYS, VALUES
@@ -27,10 +29,11 @@ CHARGED: Final = {
     "runs": "charged_runs",
     "unpriced_runs": "charged_unpriced",
     "credits_micro": "charged_micro",
+    "session_us": "charged_session_us",
+    "amount_micro": "charged_amount_micro",
+    "cost_micro": "charged_cost_micro",
 }
 """Sums of a cell that its charges must explain."""
-
-UNPRICED: Final = "unpriced"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +71,12 @@ class Usage:
         late = block.frames[Section.LATE_MINUTES]
         total = len(cells) + len(late)
         sums = {name: np.zeros(total, np.int64) for name in CHARGED.values()}
-        np.add.at(sums["charged_runs"], charged.cell, 1)
-        unpriced = (charged.rows["card"] == UNPRICED).to_numpy().astype(np.int64)
-        np.add.at(sums["charged_unpriced"], charged.cell, unpriced)
-        np.add.at(sums["charged_micro"], charged.cell, charged.rows["credits_micro"].to_numpy())
+        is_run = charged.rows["operation"] != SESSION_OPERATION
+        unpriced = charged.rows["card"] == UNPRICED
+        np.add.at(sums["charged_runs"], charged.cell, is_run.to_numpy().astype(np.int64))
+        np.add.at(sums["charged_unpriced"], charged.cell, unpriced.to_numpy().astype(np.int64))
+        for name in ("credits_micro", "session_us", "amount_micro", "cost_micro"):
+            np.add.at(sums[CHARGED[name]], charged.cell, charged.rows[name].to_numpy())
         for frame, part, is_late in (
             (cells, slice(0, len(cells)), False),
             (late, slice(len(cells), total), True),
