@@ -4,7 +4,7 @@ import time
 
 from tests.support.craft import Partition, run
 
-from meterstream.streams.gauges import measure_state
+from meterstream.streams.gauges import measure_state, measure_step
 from meterstream.streams.metrics import MeterMetrics
 
 
@@ -32,3 +32,11 @@ def test_a_partition_that_has_read_nothing_has_no_age() -> None:
     measure_state(metrics, partition.state, (8, 0.0))
     assert _read(metrics, "lag_records") == 8
     assert _read(metrics, "lag_seconds") == 0
+
+
+def test_what_no_card_prices_is_counted_apart() -> None:
+    """Each counted run that no rate card prices adds one, and no other run does."""
+    partition, metrics = Partition(), MeterMetrics()
+    step = partition.take(run("a"), run("a"), run("b", credits_micro=1), run("c"))
+    measure_step(metrics, 0, step, 4)
+    assert _read(metrics, "unpriced_total") == 2

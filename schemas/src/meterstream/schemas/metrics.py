@@ -73,6 +73,14 @@ METER: Final = (
     ),
     Metric(
         "meter",
+        "unpriced",
+        "counter",
+        "charges",
+        "Runs, and spans of session time, that no rate card priced: counted, charged nothing yet",
+        _P,
+    ),
+    Metric(
+        "meter",
         "unread_offsets",
         "counter",
         "offsets",

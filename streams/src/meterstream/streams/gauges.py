@@ -37,6 +37,8 @@ def measure_step(metrics: MeterMetrics, partition: int, step: Step, events: int)
         metrics.verdicts.labels(label, verdict).inc(count)
     for reason, count in step.reasons.items():
         metrics.rejected.labels(label, reason).inc(count)
+    if step.unpriced:
+        metrics.unpriced.labels(label).inc(step.unpriced)
     if step.kind is Kind.STEP:
         metrics.batch_events.observe(events)
     if step.skewed_log_times:

@@ -16,6 +16,7 @@ class MeterMetrics:
     events_position: Gauge
     verdicts: Counter
     rejected: Counter
+    unpriced: Counter
     unread_offsets: Counter
     batch_events: Histogram
     stage_seconds: Histogram

@@ -236,6 +236,7 @@ def _compute(context: _Context, batch: EventBatch, quarantined: Mapping[int, str
         reasons={reason_name(v): n for v, n in tally.items() if is_rejected(v)},
         rows=usage.rows,
         skewed_log_times=int(np.count_nonzero(log_times_us > clocks_us)),
+        unpriced=usage.unpriced,
     )
 
 

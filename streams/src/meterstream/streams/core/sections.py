@@ -34,6 +34,8 @@ class Usage:
     """Of minutes that had closed, and what corrections add."""
     sections: dict[Section, bytes]
     rows: int
+    unpriced: int = 0
+    """Charges that no rate card priced."""
 
 
 def encode_usage(
@@ -84,7 +86,8 @@ def encode_usage(
     if corrections:
         row_of = {key: i for i, key in enumerate(late_cells.keys, len(cells))}
         sections[Section.CORRECTIONS] = _encode_corrections(corrections, row_of)
-    return Usage(cells, late_cells, sections, rows)
+    unpriced = int(np.count_nonzero(runs.unpriced[counted]))
+    return Usage(cells, late_cells, sections, rows, unpriced)
 
 
 _LATE: Final = (

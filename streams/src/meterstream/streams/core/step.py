@@ -27,6 +27,8 @@ class Step:
     """Cell rows, late ones included."""
     skewed_log_times: int = 0
     """Log times too far ahead to move the clock."""
+    unpriced: int = 0
+    """Runs, and spans of session time, that no rate card priced."""
 
     @property
     def kind(self) -> Kind:
@@ -55,6 +57,7 @@ def build_step(  # noqa: PLR0913 - one argument for each part of a record, by ke
     reasons: Mapping[str, int],
     rows: int = 0,
     skewed_log_times: int = 0,
+    unpriced: int = 0,
 ) -> Step:
     """Return the step whose record continues the state's chain."""
     value = pack_sections(sections)
@@ -77,7 +80,7 @@ def build_step(  # noqa: PLR0913 - one argument for each part of a record, by ke
         last_event.epoch,
         zlib.crc32(value),
     )
-    return Step(header, value, changes, counts, reasons, rows, skewed_log_times)
+    return Step(header, value, changes, counts, reasons, rows, skewed_log_times, unpriced)
 
 
 def encode_rejects(events: Sequence[tuple[int, int, str]], entries: Sequence[EntryReject]) -> bytes:
