@@ -16,9 +16,13 @@ from .exceptions import (
     GateProblem,
     InvalidAmounts,
     InvalidEvent,
+    InvalidPrices,
     InvalidSettings,
+    NoEstimate,
     NotAccepted,
     NotAuthorised,
+    NotPriced,
+    PricesUnknown,
     ProducerError,
     PublisherClosed,
     PublisherForked,
@@ -46,6 +50,8 @@ from .gate import (
 )
 from .ids import new_id
 from .meter import Meter
+from .price_follower import PriceFollower
+from .prices import Prices, PriceSource
 from .publisher import EventPublisher, Publisher
 from .run import Run
 from .session import Session
@@ -78,12 +84,19 @@ __all__ = [
     "GateSettings",
     "InvalidAmounts",
     "InvalidEvent",
+    "InvalidPrices",
     "InvalidSettings",
     "LimitGate",
     "LimitLeft",
     "Meter",
+    "NoEstimate",
     "NotAccepted",
     "NotAuthorised",
+    "NotPriced",
+    "PriceFollower",
+    "PriceSource",
+    "Prices",
+    "PricesUnknown",
     "ProducerError",
     "PublishTimeout",
     "Publisher",

@@ -3,13 +3,18 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any, Final, Unpack
 
 from prometheus_client import CollectorRegistry
 
+from meterstream.schemas.pricing import Price
+
 from .aio import AsyncEventPublisher
 from .delivery import AsyncDelivery
+from .estimate import EstimateAbout, Estimates
 from .guard import Guard
+from .prices import PriceSource
 from .problems import ErrorCallback
 from .run import Run, RunAbout
 from .session import HEARTBEAT_S, Session, SessionAbout
@@ -27,11 +32,28 @@ class AsyncMeter:
         raise_errors: bool = False,
         on_error: ErrorCallback | None = None,
         registry: CollectorRegistry | None = None,
+        prices: PriceSource | None = None,
     ) -> None:
         self._publisher: Final = publisher
         self._source: Final = source
         self._emit_started: Final = emit_started
+        self._estimates: Final = Estimates(prices)
         self._guard: Final = Guard(registry, on_error, raise_errors=raise_errors)
+
+    def estimate(self, *, at: datetime | None = None, **about: Unpack[EstimateAbout]) -> Price:
+        """Return what a run would cost at a moment (now), with each step: nothing is published.
+
+        Raises PricesUnknown where no rate card is known or in effect, and NotPriced where the card
+        has no price for such a run. The price is that of the meter, if card, agents and features
+        are the same when the run has ended.
+        """
+        return self._estimates.run(at, about)
+
+    def estimate_session(
+        self, *, machine_size: str, seconds: int, agent_id: str = "", at: datetime | None = None
+    ) -> Price:
+        """Return what a session of so many seconds would cost; as `estimate`."""
+        return self._estimates.session(machine_size, seconds, agent_id, at)
 
     @asynccontextmanager
     async def run(self, **about: Unpack[RunAbout]) -> AsyncIterator[Run]:

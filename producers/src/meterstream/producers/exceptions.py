@@ -26,6 +26,10 @@ ProducerError
 │   ├── InvalidAmounts       amounts that nothing can be used in (also a ValueError)
 │   ├── ReservationEnded     it was settled, released or refused before
 │   └── UnreadableState      a record of a limit's state breaks the contract
+├── NoEstimate               nobody can say what a run would cost
+│   ├── PricesUnknown        no rate card is known, or none is in effect
+│   └── NotPriced            the rate card has no price for it
+├── InvalidPrices            the file of rate cards cannot be used (also a ValueError)
 └── RecordingError           a value handed to a run or session cannot be recorded
 
 No message holds the content of an event: fields and limits are named, values are not.
@@ -134,6 +138,22 @@ class ReservationEnded(GateProblem):
 
 class UnreadableState(GateProblem):
     """A record of a limit's state breaks the contract; what was known before it still holds."""
+
+
+class NoEstimate(ProducerError):
+    """What it would cost cannot be said. It is not nothing."""
+
+
+class PricesUnknown(NoEstimate):
+    """No rate card is known: none was given, the catalog was not read yet, or none is in effect."""
+
+
+class NotPriced(NoEstimate):
+    """The rate card has no price for it: it would be counted as unpriced."""
+
+
+class InvalidPrices(ProducerError, ValueError):
+    """The file holds no rate card."""
 
 
 class RecordingError(ProducerError, ValueError):

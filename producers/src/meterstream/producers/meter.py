@@ -2,13 +2,18 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, Final, Unpack
 
 from prometheus_client import CollectorRegistry
 
+from meterstream.schemas.pricing import Price
+
 from .delivery import Delivery
+from .estimate import EstimateAbout, Estimates
 from .guard import Guard
 from .heartbeats import Heartbeats
+from .prices import PriceSource
 from .problems import ErrorCallback
 from .publisher import EventPublisher
 from .run import Run, RunAbout
@@ -24,7 +29,8 @@ class Meter:
     Exceptions of the block itself always go on to the caller.
 
     `source` is the CloudEvents source of all events, such as `/services/chat`; `emit_started`
-    publishes a `run.started` for each run as well. One meter serves all threads.
+    publishes a `run.started` for each run as well. `prices` is what `estimate` answers from:
+    `Prices` that are at hand, or a `PriceFollower`. One meter serves all threads.
     """
 
     def __init__(
@@ -36,12 +42,29 @@ class Meter:
         raise_errors: bool = False,
         on_error: ErrorCallback | None = None,
         registry: CollectorRegistry | None = None,
+        prices: PriceSource | None = None,
     ) -> None:
         self._publisher: Final = publisher
         self._source: Final = source
         self._emit_started: Final = emit_started
+        self._estimates: Final = Estimates(prices)
         self._guard: Final = Guard(registry, on_error, raise_errors=raise_errors)
         self._heartbeats: Final = Heartbeats()
+
+    def estimate(self, *, at: datetime | None = None, **about: Unpack[EstimateAbout]) -> Price:
+        """Return what a run would cost at a moment (now), with each step: nothing is published.
+
+        Raises PricesUnknown where no rate card is known or in effect, and NotPriced where the card
+        has no price for such a run. The price is that of the meter, if card, agents and features
+        are the same when the run has ended.
+        """
+        return self._estimates.run(at, about)
+
+    def estimate_session(
+        self, *, machine_size: str, seconds: int, agent_id: str = "", at: datetime | None = None
+    ) -> Price:
+        """Return what a session of so many seconds would cost; as `estimate`."""
+        return self._estimates.session(machine_size, seconds, agent_id, at)
 
     @contextmanager
     def run(self, **about: Unpack[RunAbout]) -> Iterator[Run]:

@@ -13,4 +13,6 @@ SELECT
     max(event_time) AS last_time
 FROM charges FINAL
 WHERE card = 'unpriced'
+    AND event_time >= usageRangeStart({since:String}, '1m', {zone:String})
+    AND event_time < usageRangeEnd({until:String}, '1m', {zone:String})
 GROUP BY team_id, operation, provider, model, feature_id, agent_id;

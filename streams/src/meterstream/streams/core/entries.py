@@ -1,7 +1,7 @@
 """Catalog entries: which are taken into the chain, and what the core keeps of them."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, cast
 
@@ -20,18 +20,14 @@ from meterstream.schemas.catalog import (
     UserRegistered,
     catalog_key,
 )
+from meterstream.schemas.rate_cards import why_refused
 from meterstream.schemas.registry import InvalidEvent, parse_event
-from meterstream.schemas.times import to_us
 from meterstream.schemas.topics import CATALOG
 from meterstream.schemas.verdicts import Verdict
 
 from .batch import Entry
-from .policy import MINUTE_US
 from .prices import Card, PriceBook
 from .windows import UTC_ZONE
-
-CARD_NOTICE_US: Final = 5 * MINUTE_US
-"""A card takes effect this long after it was published or later, so that all partitions know it."""
 
 _NOT_KEPT: Final = (UserRegistered, MembershipChanged, ProjectRegistered)
 """Nothing the core decides depends on these; ClickHouse gets them from the catalog itself."""
@@ -158,7 +154,9 @@ class _Catalog:
                 )
             return  # the same once more
         if isinstance(event, RateCardPublished):
-            self._check_card(event, entry.log_time_us)
+            detail = why_refused(event.data, self._cards.values(), entry.log_time_us)
+            if detail is not None:
+                raise InvalidEvent(Verdict.NOT_ALLOWED, detail)
             self._cards[key] = event.data
         elif isinstance(event, OrganisationRegistered):
             self._check_organisation(event)
@@ -171,26 +169,6 @@ class _Catalog:
         self._new[key] = kept
         self.taken.append(kept)
 
-    def _check_card(self, event: RateCardPublished, log_time_us: int) -> None:
-        effective_us = to_us(event.data.effective_from)
-        others = [
-            to_us(card.effective_from)
-            for card in self._cards.values()
-            if card.name == event.data.name
-        ]
-        if effective_us in others:
-            raise InvalidEvent(
-                Verdict.NOT_ALLOWED,
-                "data.effective_from: another version takes effect at this time",
-            )
-        _check_currency(event.data, self._cards.values())
-        priced_before = any(other <= max(effective_us, log_time_us) for other in others)
-        if priced_before and effective_us < log_time_us + CARD_NOTICE_US:
-            raise InvalidEvent(
-                Verdict.NOT_ALLOWED,
-                "data.effective_from: must lie five minutes or more after the card is published",
-            )
-
     def _check_organisation(self, event: OrganisationRegistered) -> None:
         organisation_id, above = event.data.organisation_id, event.data.parent_id
         if organisation_id not in self._named_parents:
@@ -201,24 +179,6 @@ class _Catalog:
                     Verdict.NOT_ALLOWED, "data.parent_id: is itself part of the organisation"
                 )
             above = self._parents.get(above)
-
-
-def _check_currency(
-    card: RateCardPublishedData, published: Iterable[RateCardPublishedData]
-) -> None:
-    """Refuse a card in another currency than the earlier ones of its name.
-
-    Amounts are summed up over versions, so they must be of one kind.
-    """
-    for other in published:
-        if other.name == card.name and None not in (other.currency, card.currency):
-            if other.currency == card.currency:
-                return
-            raise InvalidEvent(
-                Verdict.NOT_ALLOWED,
-                f"data.currency: {other.label} is in {other.currency}, and all versions of a card"
-                " are in one currency; publish it under another name",
-            )
 
 
 def internal_reject(topic: str, entry: Entry, error: Exception) -> EntryReject:
