@@ -40,3 +40,8 @@ def test_what_alarms_has_a_rule() -> None:
     for metric in METRICS:
         if metric.service == "notifier" and "Alarm" in metric.meaning:
             assert metric.full_name in watched
+
+
+def test_what_no_rate_card_prices_raises_an_alert() -> None:
+    """Unpriced usage never stays unseen."""
+    assert any("meterstream_meter_unpriced_total" in rule["expr"] for rule in _RULES.values())

@@ -69,8 +69,8 @@ def definitions() -> str:
     parts = [Template(functions).safe_substitute(fill), Template(cells).safe_substitute(fill)]
     for by, key in DIMENSIONS.items():
         parts.append(Template(usage_by).safe_substitute(by=by, key=key))
-    for name in ("limits.sql", "unpriced_usage.sql"):
-        parts.append(folder.joinpath(name).read_text("utf-8"))
+    others = ("limits.sql", "unpriced_usage.sql")
+    parts.extend(folder.joinpath(name).read_text("utf-8") for name in others)
     return "\n".join(parts)
 
 
