@@ -61,24 +61,26 @@ def told_states(
 ) -> tuple[dict[str, LimitState | None], dict[int, list[LimitHeartbeat]]]:
     """Return what readers of committed data see of limit-states.
 
-    The last state by key, None after a tombstone, and all heartbeats by partition. Each state must
-    lie in its window's time, and each heartbeat must be behind the states that it tells of.
+    The last state by key, None after a tombstone, and all heartbeats by partition. Behind the
+    states of a transaction its heartbeat must stand, whose clock their windows hold.
     """
     states: dict[str, LimitState | None] = {}
     heartbeats: dict[int, list[LimitHeartbeat]] = defaultdict(list)
-    open_: dict[int, tuple[int, int]] = {}
+    open_: dict[int, list[LimitState]] = defaultdict(list)
     for message in messages_of(kafka, prefix + "limit-states", committed=True):
         key, value, partition = message.key().decode(), message.value(), message.partition()
         if json.loads(key)[0] == "heartbeat":
             heartbeat = LimitHeartbeat.model_validate_json(value)
             heartbeats[partition].append(heartbeat)
-            told = heartbeat.as_of.generation, heartbeat.as_of.journal_offset
-            assert told >= open_.pop(partition, told), "it tells of all states before it"
+            for one in open_.pop(partition, ()):
+                assert one.as_of == heartbeat.as_of, "it ends their transaction"
+                assert one.window_start <= heartbeat.clock, "their window has begun"
+                assert one.window_end is None or heartbeat.clock < one.window_end, "and not ended"
             continue
         state = None if value is None else LimitState.model_validate_json(value)
         states[key] = state
         if state is not None:
             assert state.as_of.partition == partition
-            open_[partition] = state.as_of.generation, state.as_of.journal_offset
+            open_[partition].append(state)
     assert not open_, "every transaction with states ends with a heartbeat"
     return states, heartbeats

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, NewTopic
 from tests.integration.streams.letters import coordinates, letters, wait_for_letters
 from tests.support.metrics import metric
 from tests.support.services import (
@@ -28,6 +28,9 @@ from tests.support.told import decided_thresholds, set_limits, told_states, told
 from tests.support.waiting import eventually
 
 from meterstream.schemas.thresholds import LIMIT_BLOCKED, LIMIT_RESET, LimitState
+from meterstream.streams.kafka import Broker, TopicMissing, TopicsMisset
+from meterstream.streams.publisher import check_topics
+from meterstream.streams.settings import PublisherSettings
 
 pytestmark = pytest.mark.timeout(420)
 """Time for a busy machine; each wait has its own, shorter limit."""
@@ -186,6 +189,27 @@ def test_a_paused_publisher_wakes_up(kafka: str, prefix: str) -> None:
         assert set(found) == decided.rejects
         assert set(found.values()) == {1}
         assert (sleeper.stop(), other.stop()) == (0, 0), sleeper.log
+
+
+def test_topics_that_do_not_fit(kafka: str, prefix: str) -> None:
+    """A publisher does not begin without all its topics, or where partitions do not match."""
+    settings = PublisherSettings(kafka_bootstrap=kafka, topic_prefix=prefix)
+    broker = Broker(settings)
+
+    def refused() -> str:
+        try:
+            check_topics(broker, settings)
+        except (TopicMissing, TopicsMisset) as reason:
+            return str(reason)
+        return ""
+
+    assert f"{prefix}thresholds, {prefix}limit-states. Create them: `meterstream" in refused()
+    counts = {"events": 2, "journal": 2, "dlq": 2, "thresholds": 1, "limit-states": 2}
+    new = [NewTopic(prefix + name, count, 1) for name, count in counts.items()]
+    admin = AdminClient({"bootstrap.servers": kafka})
+    for created in admin.create_topics(new).values():
+        created.result(30)
+    eventually(lambda: "thresholds has 1 partitions; they" in refused(), 30, "one does not fit")
 
 
 def test_entries_that_are_refused(kafka: str, prefix: str) -> None:

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from pydantic import ConfigDict, Field
 
-from .catalog import MAX_POOL_MICRO, Version
+from .catalog import Version
 from .control import (
     Amount,
     GrantMicro,
@@ -42,7 +42,8 @@ MAX_USED: Final = 2**63 - 1
 Used = Annotated[int, Field(ge=-MAX_USED, le=MAX_USED)]
 Offset = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Partition = Annotated[int, Field(ge=0, le=2**31 - 1)]
-BalanceMicro = Annotated[int, Field(ge=-MAX_POOL_MICRO, le=MAX_POOL_MICRO)]
+BalanceMicro = Annotated[int, Field(ge=-MAX_USED, le=MAX_USED)]
+"""What is left of several grants, or was drawn past all of them: no bound of one grant holds."""
 ResetReason = Literal["window", "changed", "removed", "corrected", "credited"]
 """Why a limit admits again: its next window began; it was set anew; it was removed; usage was
 corrected; credits were granted."""

@@ -10,7 +10,7 @@ from .crossings import ThresholdRecord, threshold_records
 from .letters import Reject, rejects_of
 from .states import States
 
-MAX_STATES: Final = 20_000
+MAX_STATES: Final = 100_000
 """At so many states a partition's transaction waits no longer for more."""
 
 
@@ -41,7 +41,7 @@ class Pending:
         self.states.take(sections, record.offset, clock_us)
         self.refused += [(told, reject) for reject in refused]
         self.thresholds += thresholds
-        self._records += 1
+        self._records += bool(self)
 
     def __bool__(self) -> bool:
         """Tell whether there is anything to publish."""

@@ -60,6 +60,8 @@ class Publisher:
         self._slots: dict[int, Slot] = {}
         self._retry_at: dict[int, float] = {}
         self._broken: dict[int, str] = {}
+        self._told_clocks_us: dict[int, int] = {}
+        """The clocks of the last heartbeats, also of partitions whose slot is lost or broken."""
         self._was_assigned = False
         self._turned = time.monotonic()
         self._raw = RawReader(self._broker.consumer(fetch_wait_max_ms=20))
@@ -123,6 +125,7 @@ class Publisher:
         self._broken.clear()
         self.metrics.stopped_partitions.clear()
         self.metrics.knowledge_age_seconds.clear()
+        self._told_clocks_us.clear()
         consumer.assign([])
         log.info("partitions assigned: %s", ", ".join(map(str, sorted(self._assigned))) or "none")
 
@@ -263,10 +266,12 @@ class Publisher:
 
     def _measure(self) -> None:
         now_us = time.time_ns() // 1000
+        for partition, clock_us in self._told_clocks_us.items():
+            age_s = max(0, now_us - clock_us) / 1e6
+            self.metrics.knowledge_age_seconds.labels(str(partition)).set(age_s)
         for partition, slot in self._slots.items():
             if slot.told_clock_us is not None:
-                age_s = max(0, now_us - slot.told_clock_us) / 1e6
-                self.metrics.knowledge_age_seconds.labels(str(partition)).set(age_s)
+                self._told_clocks_us[partition] = slot.told_clock_us
             _, end = self._consumer.get_watermark_offsets(
                 TopicPartition(self._journal, partition), cached=True
             )
