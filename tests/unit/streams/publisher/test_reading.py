@@ -140,7 +140,7 @@ def test_only_crossings_hurry() -> None:
 def test_what_waits_has_an_end() -> None:
     """So many records with something to publish are published without waiting for more."""
     journal = LimitJournal()
-    reading = read(journal, max_records=3)
+    reading = read(journal, max_records=2)
     journal.step([limit_row(used=1)])
     take(reading, journal)
     assert not is_urgent(reading)
