@@ -1,0 +1,133 @@
+"""Pricing runs once more: what differs by team and model, and the corrections that say so."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from meterstream.schemas.control import UsageAdjusted
+from meterstream.schemas.pricing import EXPLICIT
+
+from .known import NONE, Identity, Made, amounts_now
+from .make import adjust
+from .prices import Prices
+from .runs import CountedRun
+
+
+@dataclass(slots=True)
+class Difference:
+    """What pricing once more makes of the runs of one team and model."""
+
+    runs: int = 0
+    changed: int = 0
+    newly_priced: int = 0
+    still_unpriced: int = 0
+    before_micro: int = 0
+    after_micro: int = 0
+
+
+@dataclass(slots=True)
+class Summary:
+    """The whole of it."""
+
+    by_team_and_model: dict[tuple[str, str], Difference] = field(default_factory=dict)
+    runs: int = 0
+    missing: int = 0
+    """Runs whose events were gone before they were stored: nobody can price them again."""
+
+    @property
+    def changed(self) -> int:
+        """How many runs are to be corrected."""
+        return sum(each.changed for each in self.by_team_and_model.values())
+
+
+class Rerating:
+    """Prices runs by `prices`; by one card for all of them, or by that in effect at each."""
+
+    def __init__(
+        self, prices: Prices, made: dict[Identity, Made], card: str | None, reason: str
+    ) -> None:
+        self._prices = prices
+        self._made = made
+        self._card = card
+        self._reason = reason
+
+    def summary(
+        self, pages: Iterable[list[CountedRun]], progress: Callable[[int], None]
+    ) -> Summary:
+        """Return what would change."""
+        summary = Summary()
+        for page in pages:
+            for run in page:
+                self._look(run, summary)
+            summary.runs += len(page)
+            progress(summary.runs)
+        return summary
+
+    def corrections(
+        self, pages: Iterable[list[CountedRun]], now: datetime
+    ) -> Iterator[list[UsageAdjusted]]:
+        """Yield the corrections, page by page."""
+        for page in pages:
+            changes = ((run, self._change(run)) for run in page)
+            found = [
+                adjust(
+                    run,
+                    self._of(run).next_number,
+                    {"credits_micro": change.credits_micro, "unpriced_runs": change.unpriced_runs},
+                    change.card,
+                    self._reason,
+                    now,
+                )
+                for run, change in changes
+                if change is not None and change.counts
+            ]
+            if found:
+                yield found
+
+    def _of(self, run: CountedRun) -> Made:
+        return self._made.get(run.identity, NONE)
+
+    def _look(self, run: CountedRun, summary: Summary) -> None:
+        if run.event_missing:
+            summary.missing += 1
+            return
+        change = self._change(run)
+        if change is None:
+            return
+        key = run.team_id, run.model
+        found = summary.by_team_and_model.setdefault(key, Difference())
+        found.runs += 1
+        found.changed += change.counts
+        found.newly_priced += change.unpriced_runs == -1
+        found.still_unpriced += change.is_unpriced
+        found.before_micro += change.before_micro
+        found.after_micro += change.before_micro + change.credits_micro
+
+    def _change(self, run: CountedRun) -> "_Change | None":
+        """Return what a run's price becomes; None for those that stay as they are whatever it is.
+
+        A run that names its own credits costs those, a voided one nothing. What no card prices
+        keeps what it was charged.
+        """
+        made = self._of(run)
+        if run.event_missing or run.card == EXPLICIT or made.is_void:
+            return None
+        amounts = amounts_now(run, made)
+        before, was_unpriced = amounts["credits_micro"], amounts["unpriced_runs"] > 0
+        price = self._prices.price(run, amounts, self._card)
+        if not price.is_priced:
+            return _Change(before, 0, 0, run.card, is_unpriced=was_unpriced)
+        return _Change(before, price.credits_micro - before, -1 if was_unpriced else 0, price.card)
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    before_micro: int
+    credits_micro: int
+    unpriced_runs: int
+    card: str
+    is_unpriced: bool = False
+
+    @property
+    def counts(self) -> bool:
+        return bool(self.credits_micro or self.unpriced_runs)
