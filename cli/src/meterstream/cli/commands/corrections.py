@@ -52,32 +52,31 @@ def explain(
     connection = connect(data)
     run, made = _look_up(connection, data, run_id, team, event)
     prices = Prices.of(read_catalog(connection))
-    by_card = run.card not in {EXPLICIT, UNPRICED}
-    price = prices.price(run, dict(run.amounts), run.card if by_card else None)
+    card = made.card or run.card
     now = amounts_now(run, made)
-    if as_json:
-        steps = {**asdict(price), "is_priced": price.is_priced}
-        rows = [
-            {"number": number, "credits_micro": micro, "reason": reason, "made_at": at.isoformat()}
-            for number, micro, reason, at in made.notes
-        ]
-        charged = run.amounts["credits_micro"]
-        print_json(
-            {
-                "team_id": run.team_id,
-                "run_id": run.run_id,
-                "event_id": run.event_id,
-                "card": run.card,
-                "charged_micro": charged,
-                "price": steps,
-                "agrees": run.card == UNPRICED or price.credits_micro == charged,
-                "corrections": rows,
-                "is_void": made.is_void,
-                "credits_micro": now["credits_micro"],
-            }
-        )
+    amounts = dict(run.amounts) if made.is_void else now
+    price = prices.price(run, amounts, None if card in {EXPLICIT, UNPRICED} else card)
+    if not as_json:
+        _show(run, made, price, now["credits_micro"])
         return
-    _show(run, made, price, now["credits_micro"])
+    rows = [
+        {"number": number, "credits_micro": micro, "reason": reason, "made_at": at.isoformat()}
+        for number, micro, reason, at in made.notes
+    ]
+    print_json(
+        {
+            "team_id": run.team_id,
+            "run_id": run.run_id,
+            "event_id": run.event_id,
+            "first_card": run.card,
+            "card": card,
+            "charged_micro": run.amounts["credits_micro"],
+            "price": {**asdict(price), "is_priced": price.is_priced},
+            "corrections": rows,
+            "is_void": made.is_void,
+            "credits_micro": now["credits_micro"],
+        }
+    )
 
 
 @click.command()
@@ -214,9 +213,9 @@ def rerate(
 
     Each run is priced by the card in effect at its event time, or by --card. What changes is
     written as a numbered adjustment of the run, so what was charged first stays to be read. Runs
-    that name their own credits and voided ones stay as they are, and so do runs that no card
-    prices. Harmless to repeat: what was corrected differs no more. Sessions are not rerated, nor
-    are runs that ClickHouse keeps no longer.
+    that name their own credits, voided ones and those whose credits were adjusted by hand stay as
+    they are, and so do runs that no card prices. Harmless to repeat: what was corrected differs no
+    more. Sessions are not rerated, nor are runs that ClickHouse keeps no longer.
 
     \b
     Examples:
@@ -338,15 +337,16 @@ def _show(run: "CountedRun", made: "Made", price: "Price", now_micro: int) -> No
     from meterstream.schemas.times import format_rfc3339, from_us
 
     click.echo(f"run {run.run_id} of team {run.team_id}, {format_rfc3339(from_us(run.time_us))}")
-    charged = run.amounts["credits_micro"]
-    if run.card == UNPRICED:
+    charged, card = run.amounts["credits_micro"], made.card or run.card
+    if card == UNPRICED:
         click.echo("card: none priced it, so nothing was charged")
         if price.is_priced:
             note(f"note: {price.card} would price it now: `meterstream credits rerate --unpriced`")
-    elif run.card == EXPLICIT:
+    elif card == EXPLICIT:
         click.echo("card: none, the event itself named its credits")
     else:
-        click.echo(f"card: {run.card}, line {price.line + 1} of its prices")
+        first = "" if card == run.card else f", after {run.card} at first"
+        click.echo(f"card: {card}, line {price.line + 1} of its prices{first}")
     if price.steps:
         times = exact_credits(price.multiplier_ppm)  # millionths as well
         print_table(
@@ -369,7 +369,7 @@ def _show(run: "CountedRun", made: "Made", price: "Price", now_micro: int) -> No
         click.echo(f"{what}: {exact_credits(micro)}, {format_rfc3339(at)}, {reason or 'no reason'}")
     if made.notes:
         click.echo(f"now: {exact_credits(now_micro)}")
-    if price.is_priced and run.card not in {UNPRICED, EXPLICIT} and price.credits_micro != charged:
+    if card not in {UNPRICED, EXPLICIT} and not made.notes and price.credits_micro != charged:
         note(
             f"note: by the catalog of now it would be {exact_credits(price.credits_micro)}: the"
             " type of its agent or its feature has changed since"
@@ -401,6 +401,8 @@ def _show_difference(summary: "Summary") -> None:
         print_table(columns, rows, left=2)
     if summary.missing:
         note(f"note: {summary.missing:,} runs stay as they are: their events were gone too early")
+    if summary.by_hand:
+        note(f"note: {summary.by_hand:,} runs stay as they are: they were adjusted by hand")
 
 
 def _difference_json(summary: "Summary") -> dict[str, Any]:
@@ -410,4 +412,10 @@ def _difference_json(summary: "Summary") -> dict[str, Any]:
         {"team_id": team, "model": model, **asdict(each)}
         for (team, model), each in sorted(summary.by_team_and_model.items())
     ]
-    return {"runs": summary.runs, "changed": summary.changed, "difference": rows}
+    return {
+        "runs": summary.runs,
+        "changed": summary.changed,
+        "missing": summary.missing,
+        "by_hand": summary.by_hand,
+        "difference": rows,
+    }

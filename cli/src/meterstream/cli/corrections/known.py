@@ -23,6 +23,10 @@ Identity = tuple[str, str, str]
 """Team, source and id of a run's event."""
 
 
+RERATING: Final = "rerating/"
+"""What the ids of entries begin with that rerating wrote."""
+
+
 @dataclass(slots=True)
 class Made:
     """The corrections of one run: their content by number, and what they add up to."""
@@ -31,6 +35,8 @@ class Made:
     sums: dict[str, int] = field(default_factory=lambda: dict.fromkeys(AMOUNTS, 0))
     card: str = ""
     """The card that the last of them names."""
+    by_hand: bool = False
+    """Whether its credits were adjusted otherwise than by rerating."""
     notes: list[tuple[int, int, str, datetime]] = field(default_factory=list)
     """Of each its number, credits, reason and when it was written."""
 
@@ -72,6 +78,7 @@ def fold_corrections(
         for name in AMOUNTS:
             made.sums[name] += getattr(data, name)
         made.card = data.card
+        made.by_hand |= bool(data.credits_micro) and not event.id.startswith(RERATING)
         made.notes.append((number_of(event), data.credits_micro, data.reason or "", at))
     return found
 

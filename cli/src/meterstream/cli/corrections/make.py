@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from pydantic import ValidationError
 
@@ -39,17 +39,19 @@ def adjust(
     card: str,
     reason: str | None,
     now: datetime,
+    *,
+    kind: Literal["adjustment", "rerating"] = "adjustment",
 ) -> UsageAdjusted:
-    """Return the entry that adds `changes` (by the names in AMOUNTS) to what a run amounts to."""
+    """Return the entry that adds `changes` (by the names in AMOUNTS) to what a run amounts to.
+
+    The entry's id begins with `kind`, so that what was adjusted by hand can be told apart.
+    """
     data = {**changes, "number": number, "card": card, "reason": reason}
-    return _event(UsageAdjusted, run, str(number), data, now)
+    return _event(UsageAdjusted, run, str(number), data, now, kind)
 
 
 def check_result(run: CountedRun, made: Made, changes: Mapping[str, int]) -> None:
-    """Raise BadInput where an adjustment would leave less than nothing, or parts above the whole.
-
-    Credits alone may become any number: the price of a run is what it is said to be.
-    """
+    """Raise BadInput where an adjustment would leave less than nothing, or a part above a whole."""
     after = amounts_now(run, made)
     after = {name: after[name] + changes.get(name, 0) for name in AMOUNTS}
     for name, value in after.items():
@@ -60,7 +62,14 @@ def check_result(run: CountedRun, made: Made, changes: Mapping[str, int]) -> Non
             raise BadInput(f"the run would be left with more {part} than {whole}")
 
 
-def _event(kind: type[C], run: CountedRun, number: str, data: dict[str, Any], now: datetime) -> C:
+def _event(
+    kind: type[C],
+    run: CountedRun,
+    number: str,
+    data: dict[str, Any],
+    now: datetime,
+    prefix: str = "void",
+) -> C:
     if run.event_missing:
         raise BadInput(
             "the event of this run was gone before it was stored, so its id and amounts are not"
@@ -79,7 +88,7 @@ def _event(kind: type[C], run: CountedRun, number: str, data: dict[str, Any], no
     name = hashlib.sha256("\n".join((*run.identity, number)).encode()).hexdigest()[:32]
     try:
         return kind.model_validate(
-            {"id": f"correction/{name}", "source": SOURCE, "time": now, "data": said}
+            {"id": f"{prefix}/{name}", "source": SOURCE, "time": now, "data": said}
         )
     except ValidationError as error:
         why = describe(kind, error)[1].removeprefix("data.")

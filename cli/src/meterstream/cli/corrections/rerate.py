@@ -33,6 +33,8 @@ class Summary:
     runs: int = 0
     missing: int = 0
     """Runs whose events were gone before they were stored: nobody can price them again."""
+    by_hand: int = 0
+    """Runs whose credits were adjusted by hand: what was agreed on is not undone."""
 
     @property
     def changed(self) -> int:
@@ -77,6 +79,7 @@ class Rerating:
                     change.card,
                     self._reason,
                     now,
+                    kind="rerating",
                 )
                 for run, change in changes
                 if change is not None and change.counts
@@ -91,6 +94,7 @@ class Rerating:
         if run.event_missing:
             summary.missing += 1
             return
+        summary.by_hand += self._of(run).by_hand and not self._of(run).is_void
         change = self._change(run)
         if change is None:
             return
@@ -106,11 +110,11 @@ class Rerating:
     def _change(self, run: CountedRun) -> "_Change | None":
         """Return what a run's price becomes; None for those that stay as they are whatever it is.
 
-        A run that names its own credits costs those, a voided one nothing. What no card prices
-        keeps what it was charged.
+        A run that names its own credits costs those, a voided one nothing, and what was agreed on
+        by hand is kept. What no card prices keeps what it was charged.
         """
         made = self._of(run)
-        if run.event_missing or run.card == EXPLICIT or made.is_void:
+        if run.event_missing or run.card == EXPLICIT or made.is_void or made.by_hand:
             return None
         amounts = amounts_now(run, made)
         before, was_unpriced = amounts["credits_micro"], amounts["unpriced_runs"] > 0
