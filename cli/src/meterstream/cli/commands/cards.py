@@ -63,6 +63,29 @@ def publish(
     publish_file(file, "cards", extra, dry_run=dry_run, wait=wait, data=data, as_json=as_json)
 
 
+@cards.command()
+@click.option("--version", type=click.IntRange(1, 1_000_000), default=1, show_default=True)
+@click.option("--sources", is_flag=True, help="The pages that the prices are from, instead.")
+def starter(version: int, sources: bool) -> None:
+    """Print a card with the list prices of common models, which `cards publish` takes.
+
+    A credit is a US cent; the provider's cost stands beside it in dollars. Prices change: look at
+    the pages of --sources, and at the day on which they were read, before you charge by them.
+
+    \b
+    Examples:
+      meterstream cards starter > card.yaml
+      meterstream cards starter --sources
+    """
+    from meterstream.schemas.starter_card import starter_card, starter_prices
+
+    if sources:
+        print_json({name: starter_prices()[name] for name in ("date", "about", "sources")})
+        return
+    card = starter_card(version, datetime.now(UTC).replace(microsecond=0))
+    print_json(card.model_dump(mode="json", exclude_defaults=True))
+
+
 @cards.command("list")
 @data_option
 @json_option

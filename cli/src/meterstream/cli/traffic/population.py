@@ -9,12 +9,12 @@ from typing import Final
 from meterstream.cli.errors import BadInput
 
 MODELS: Final = (
-    ("claude-sonnet", "anthropic"),
-    ("gpt-mini", "openai"),
-    ("gemini-flash", "google"),
-    ("llama-70b", "self-hosted"),
-    ("mistral-large", "mistral"),
-    ("claude-haiku", "anthropic"),
+    ("claude-sonnet-5-5", "anthropic"),
+    ("gpt-5.4-mini", "openai"),
+    ("gemini-3.5-flash", "google"),
+    ("llama-3.3-70b-versatile", "groq"),
+    ("magistral-medium-latest", "mistral"),
+    ("claude-haiku-4-5", "anthropic"),
 )
 AGENTS_A_USER: Final = 2
 """A user works with this many of the team's agents; a real user does not use them all."""
