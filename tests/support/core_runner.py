@@ -7,7 +7,7 @@ is decoded here from their bytes, without the core's own reader.
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from itertools import pairwise
 from typing import Any
 from uuid import UUID
@@ -33,6 +33,7 @@ from meterstream.streams.core import (
     read_manifest,
     take_snapshot,
 )
+from meterstream.streams.core.accounts import Account
 
 from .model import CellKey, Charge, Counted, Record, Usage
 
@@ -300,6 +301,8 @@ def contents_of(state: PartitionState) -> dict[str, object]:
         "catalog": state.entries.catalog,
         "control": state.control.kept,
         "corrected": state.control.corrected.to_bytes(),
+        "accounts": {account.team_id: _contents_of(account) for account in state.ledger},
+        "due": state.ledger.due_us,
         "totals": {
             (window, state.totals.subjects.names[subject]): tuple(amounts)
             for window, used in state.totals.items()
@@ -308,3 +311,10 @@ def contents_of(state: PartitionState) -> dict[str, object]:
         "reached": state.reached,
         "cards": state.entries.book.labels,
     }
+
+
+def _contents_of(account: Account) -> dict[str, object]:
+    found: dict[str, object] = asdict(account)
+    for name in ("open", "spent", "waiting"):
+        found[name] = sorted(getattr(account, name), key=lambda grant: grant.number)
+    return found

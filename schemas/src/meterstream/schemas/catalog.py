@@ -153,7 +153,7 @@ class PlanPublishedData(Data):
     """One version of a plan: what a team that subscribes to it gets each period (a month).
 
     Of an allowance that was not used, up to `rollover_cap_micro` is carried into the next period
-    and lasts `rollover_expiry_days` there. `overdraft_micro` is how far a balance may fall below
+    and lasts `rollover_expiry_days` there; without it, as long as that period. `overdraft_micro` is how far a balance may fall below
     zero. `retention_days` is how long single runs are kept.
     """
 
@@ -345,6 +345,11 @@ def _key_parts(event: CatalogEvent) -> list[str]:
         return ["membership", member.user_id, *place, format_rfc3339(member.valid_from)]
     kind, *fields = _KEYS[event.type]
     return [kind, *(str(getattr(event.data, field)) for field in fields)]
+
+
+def plan_key(plan_id: str, version: int) -> str:
+    """Return the key of a version of a plan."""
+    return "/".join(quote(part, safe="") for part in ("plan", plan_id, str(version)))
 
 
 def catalog_key(event: CatalogEvent) -> str:

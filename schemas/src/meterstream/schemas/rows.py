@@ -129,6 +129,57 @@ SESSION: Final = (
 )
 """A session as it stands, by (team_id, session_id)."""
 
+ACCOUNT: Final = (
+    Column("team_id", "text", "Team"),
+    Column("balance_micro", "int64", "What is left of its grants less what is overdrawn"),
+    Column("left_micro", "int64", "What is left of its grants, in millionths of a credit"),
+    Column("overdrawn_micro", "int64", "What was drawn and no grant has paid yet"),
+    Column("overdraft_micro", "int64", "How far the balance may fall below zero, by the plan"),
+    Column("granted_micro", "int64", "All that was ever granted, rollovers and refunds included"),
+    Column("drawn_micro", "int64", "All that was ever drawn for charges, less what was given back"),
+    Column("expired_micro", "int64", "All that ever expired"),
+    Column("rolled_over_micro", "int64", "All that ever left a grant to be carried over"),
+    Column("is_exhausted", "uint8", "1 where nothing more should be admitted, else 0"),
+    Column("plan_id", "text", "Plan in force; empty where there is none"),
+    Column("plan_version", "int64", "Its version; 0 where there is none"),
+    Column("period_start", "microseconds", "Start of the plan's period, UTC; 1970 for none"),
+    Column("period_end", "microseconds", "End of the period, not included, UTC; 2299 for none"),
+    Column("since", "microseconds", "What was charged since then is drawn; 2299 if it is to begin"),
+    Column("refilled_at", "microseconds", "When something was granted last, UTC"),
+)
+"""The account of a team: granted + overdrawn = drawn + expired + rolled over + left, always."""
+
+GRANT: Final = (
+    Column("team_id", "text", "Team"),
+    Column(
+        "grant_id", "text", "Grant, within the team; allowance/, rollover/, refund/ by the meter"
+    ),
+    Column("kind", "text", "funded, reward, promotional, top_up or refund"),
+    Column("status", "text", "waiting for its start, open, or closed"),
+    Column("priority", "int64", "Lower ones are drawn first, then those that expire first"),
+    Column("number", "int64", "Its place in the order of granting"),
+    Column("amount_micro", "int64", "What was granted, in millionths of a credit"),
+    Column("left_micro", "int64", "What is left of it; 0 once it is closed"),
+    Column("expired_micro", "int64", "What of it expired"),
+    Column("rolled_over_micro", "int64", "What of it was carried over into another grant"),
+    Column("starts_at", "microseconds", "From when on it is drawn, UTC"),
+    Column("expires_at", "microseconds", "Until when it is drawn, UTC; 2299 for good"),
+    Column("is_allowance", "uint8", "1 where it is what a plan gives for a period, else 0"),
+    Column("is_told", "uint8", "1 where it was told, or time to tell, that it will expire, else 0"),
+)
+"""A grant as it stands, by (team_id, grant_id)."""
+
+DRAW: Final = (
+    Column(
+        "charge", "int32", "Row in CHARGES, then on in CORRECTIONS; -1: pays what was overdrawn"
+    ),
+    Column("team_id", "text", "Team"),
+    Column("grant_id", "text", "Grant that was drawn; empty where none was"),
+    Column("kind", "text", "Kind of the grant; overdraft, or expired where it is gone"),
+    Column("amount_micro", "int64", "Credits drawn, in millionths; below 0 given back"),
+)
+"""How much of a charge was paid by which grant. The draws of a charge add up to its credits."""
+
 LIMIT_STATE: Final = (
     Column("team_id", "text", "Team"),
     Column("limit_id", "text", "Limit, within the team"),

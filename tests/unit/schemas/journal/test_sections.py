@@ -39,6 +39,10 @@ def test_the_numbers_never_change() -> None:
         "REACHED": 16,
         "CORRECTIONS": 17,
         "CORRECTED": 18,
+        "ACCOUNTS": 19,
+        "GRANTS": 20,
+        "TERMS": 21,
+        "DRAWS": 22,
     }
 
 

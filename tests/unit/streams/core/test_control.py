@@ -3,22 +3,22 @@
 import pytest
 from tests.support.craft import NOW, Json, card, entries, envelope
 
+from meterstream.schemas.control import ControlEvent
 from meterstream.schemas.partitions import partition_of
 from meterstream.schemas.registry import parse_event
 from meterstream.schemas.verdicts import Verdict
 from meterstream.streams.core import control as module
 from meterstream.streams.core.control import Control, judge_control
-from meterstream.streams.core.corrections import CorrectionEvent
 from meterstream.streams.core.entries import EntryReject
 
 
-def nothing_wrong(correction: CorrectionEvent) -> None:
-    """Take the run of any correction for one that was counted."""
+def nothing_wrong(event: ControlEvent) -> None:
+    """Take what an event is about, a run or a plan, for known."""
 
 
-def grant(team: str = "team") -> Json:
+def grant(team: str = "team", grant_id: str = "g", amount: int = 5) -> Json:
     """Return a grant of credits."""
-    data = {"team_id": team, "grant_id": "g", "kind": "funded", "amount_micro": 5}
+    data = {"team_id": team, "grant_id": grant_id, "kind": "funded", "amount_micro": amount}
     return envelope("credits.granted", "g-1", NOW, data)
 
 
@@ -48,17 +48,30 @@ def control(
 
 
 def test_control_entries_are_taken_in_order() -> None:
-    """Each event of control is kept with its offset and time, twice if it came twice."""
-    assert control(grant(), limit(team_id="team"), grant()) == ([0, 1, 2], [])
-    taken, _ = judge_control(Control(), entries(grant(), grant()), 0, 1, nothing_wrong)
+    """Each event of control is kept with its offset and time."""
+    assert control(grant(), limit(team_id="team"), grant(grant_id="h")) == ([0, 1, 2], [])
+    two = entries(grant(), grant(grant_id="h"))
+    taken, _ = judge_control(Control(), two, 0, 1, nothing_wrong)
     kept = Control().with_taken(taken[:1]).with_taken(taken[1:])
     assert list(kept.kept.values()) == taken
     assert '"grant_id":"g"' in taken[0].event
 
 
+def test_a_grant_is_taken_once() -> None:
+    """The same once more is passed over, together and later; its id with other data is refused."""
+    assert control(grant(), grant()) == ([0], [])
+    offsets, (reject,) = control(grant(), grant(amount=6))
+    assert (offsets, reject.verdict) == ([0], Verdict.NOT_ALLOWED)
+    assert reject.detail.startswith("data.grant_id: the team has a grant of this id")
+    known = after(grant())
+    assert judge_control(known, entries(grant()), 0, 1, nothing_wrong) == ([], [])
+    _, rejects = judge_control(known, entries(grant(amount=6)), 0, 1, nothing_wrong)
+    assert len(rejects) == 1
+
+
 def test_control_entries_are_refused_with_their_reason() -> None:
     """What is no control event is refused, a null value too, and its neighbours are taken."""
-    offsets, rejects = control(grant(), card(), None, b"[]", grant())
+    offsets, rejects = control(grant(), card(), None, b"[]", grant(grant_id="h"))
     assert offsets == [0, 4]
     assert [(r.topic, r.offset, r.verdict) for r in rejects] == [
         ("control", 1, Verdict.UNKNOWN_TYPE),

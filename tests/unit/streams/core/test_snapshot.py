@@ -80,7 +80,7 @@ def test_the_manifest_says_what_one_needs_to_choose() -> None:
     assert manifest.journal_offset == partition.state.link.prev == 3
     assert (manifest.generation, manifest.link) == (1, partition.state.link)
     assert sorted(manifest.segments) == sorted(snapshot.segments)
-    assert len(manifest.segments) == 8
+    assert len(manifest.segments) == 9
 
 
 def test_segments_are_named_by_their_content() -> None:
@@ -91,8 +91,8 @@ def test_segments_are_named_by_their_content() -> None:
     partition.take(session("heartbeat", "s-2", session_id="third"))
     after = take_snapshot(partition.state)
     kept = set(before.segments) & set(after.segments)
-    assert len(kept) == 7
-    assert len(after.segments) == 9
+    assert len(kept) == 8
+    assert len(after.segments) == 10
     for name, data in after.segments.items():
         (kind,) = [k for k, n in json.loads(after.manifest)["segments"] if n == name]
         assert hashlib.sha256(kind.encode() + data).hexdigest() == name
@@ -117,6 +117,7 @@ def test_large_parts_are_divided(monkeypatch: pytest.MonkeyPatch) -> None:
     kinds = [kind for kind, _ in json.loads(snapshot.manifest)["segments"]]
     assert {kind: kinds.count(kind) for kind in kinds} == {
         "cells": 3,
+        "accounts": 1,
         "ids": 4,
         "sessions": 1,
         "catalog": 2,

@@ -69,6 +69,16 @@ class Section(IntEnum):
     CORRECTED = 18
     """Only in a genesis: the corrections that are known, 28 bytes each: see
     `meterstream.streams.core.corrections`."""
+    ACCOUNTS = 19
+    """Arrow, ACCOUNT columns: the changed accounts, as absolute values."""
+    GRANTS = 20
+    """Arrow, GRANT columns: the changed grants of these accounts, as absolute values."""
+    TERMS = 21
+    """JSON: {team: {term, following, terms, next_number, levels}} of the accounts of which these
+    changed: the plan in force, the one from the next period on, those that start later, and the
+    levels that limits on the balance have reached."""
+    DRAWS = 22
+    """Arrow, DRAW columns: which grants paid for the record's charges and corrections."""
 
 
 def pack_sections(sections: Mapping[Section, bytes]) -> bytes:

@@ -14,15 +14,24 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from meterstream.schemas.control import (
+    ControlEvent,
+    SubscriptionChanged,
+    UsageAdjusted,
+    UsageVoided,
+)
 from meterstream.schemas.fields import MAX_CREDITS_MICRO
 from meterstream.schemas.journal import Section
 from meterstream.schemas.journal.header import Kind
+from meterstream.schemas.registry import InvalidEvent
 from meterstream.schemas.verdicts import Verdict, is_rejected, ledger_class, reason_name
 
+from .balances import balance_states
 from .batch import Entry, EventBatch
+from .book import Note
 from .clock import run_clock
 from .columns import run_columns
-from .control import Control, corrections_of, judge_control
+from .control import Control, corrections_of, events_of, judge_control
 from .corrections import Correction, Counted
 from .counting import Uncounted
 from .deciding import Decided, Decision, Side, Spent
@@ -37,8 +46,10 @@ from .decode import (
 from .entries import Entries, EntryReject, KeptEntry, encode_entries, judge_catalog
 from .identity import identity_digest, split_digests
 from .judge import Candidates, judge_identities, judge_in_order
+from .ledger_rows import encode_ledger
 from .limit_rows import encode_limits
 from .policy import Policy
+from .posting import charges_of, post
 from .pricing import Priced, price_runs
 from .quarantine import compute_around_offenders
 from .read import read_batch
@@ -79,18 +90,25 @@ def compute_step(
     catalog_to = _position_after("catalog", state.catalog_position, catalog, catalog_to)
     control_to = _position_after("control", state.control_position, control, control_to)
     taken_catalog, catalog_rejects = judge_catalog(state.entries, catalog)
+    known = state.entries.with_taken(taken_catalog)
     taken_control, control_rejects = judge_control(
-        state.control, control, state.partition, state.policy.partitions, _counted(state).check
+        state.control,
+        control,
+        state.partition,
+        state.policy.partitions,
+        partial(_check, state, known),
     )
+    events = events_of(taken_control)
     # Each partition reads the whole catalog; one of them reports what is wrong with it.
     rejects = [*(catalog_rejects if state.partition == 0 else ()), *control_rejects]
     context = _Context(
         state,
-        state.entries.with_taken(taken_catalog),
+        known,
         state.control.with_taken(taken_control),
         tuple(taken_catalog),
         tuple(taken_control),
-        tuple(corrections_of(taken_control)),
+        tuple(events),
+        tuple(corrections_of(events)),
         tuple(rejects),
         catalog_to,
         control_to,
@@ -102,8 +120,18 @@ def compute_step(
     return compute_around_offenders(partial(_compute, context), batch)
 
 
-def _counted(state: PartitionState) -> Counted:
-    return Counted(state.dedup, state.policy.horizon_us, state.clock_us, state.ids_since_us)
+def _check(state: PartitionState, entries: Entries, event: ControlEvent) -> None:
+    """Raise InvalidEvent where what a control event is about is not known here."""
+    if isinstance(event, UsageAdjusted | UsageVoided):
+        horizon_us = state.policy.horizon_us
+        Counted(state.dedup, horizon_us, state.clock_us, state.ids_since_us).check(event)
+    elif isinstance(event, SubscriptionChanged):
+        data = event.data
+        if entries.plan(data.plan_id, data.plan_version) is None:
+            raise InvalidEvent(
+                Verdict.NOT_ALLOWED,
+                "data.plan_version: the catalog has no such version of this plan; publish it first",
+            )
 
 
 def _position_after(topic: str, position: int, entries: Sequence[Entry], to: int | None) -> int:
@@ -125,6 +153,8 @@ class _Context:
     governed: Control
     catalog: tuple[KeptEntry, ...]
     control: tuple[KeptEntry, ...]
+    events: tuple[tuple[int, ControlEvent], ...]
+    """Of `control`, with their offsets."""
     corrections: tuple[Correction, ...]
     rejects: tuple[EntryReject, ...]
     catalog_to: int
@@ -189,9 +219,26 @@ def _compute(context: _Context, batch: EventBatch, quarantined: Mapping[int, str
         context, batch, valid, counting.charged, counted, sessions, clock_us
     )
 
-    # 6. One verdict for each offset, gaps included.
+    # 6. Who pays for it.
+    charged = counting.charged.at[counting.charged.chosen(counted)]
+    posted = post(
+        state,
+        charges_of(counting.charged, counting.charged.chosen(counted), valid.clocks_us[charged]),
+        clock_us,
+        entries=context.entries,
+        governed=context.governed,
+        taken=context.control,
+        events=context.events,
+    )
+    notes = [_with_cause(note, batch, valid, charged) for note in posted.notes]
+
+    # 7. One verdict for each offset, gaps included.
     verdicts = _by_offset(batch, by_record)
-    sections = dict(usage.sections) | encode_limits(decided, causes)
+    balances = balance_states(
+        state.ledger if state.is_untold else (), posted.accounts, context.governed.limits
+    )
+    sections = dict(usage.sections) | encode_limits(decided, causes, balances, notes)
+    sections |= encode_ledger(state.ledger, posted)
     if len(verdicts):
         sections[Section.VERDICTS] = verdicts.tobytes()
     if len(judged.ids):
@@ -225,6 +272,7 @@ def _compute(context: _Context, batch: EventBatch, quarantined: Mapping[int, str
             usage.late,
             decided.stands,
             used=None if context.corrections else used,
+            accounts=posted.accounts,
         ),
         events_to=batch.end,
         control_to=context.control_to,
@@ -334,6 +382,18 @@ def _corrected(context: _Context, clock_us: int) -> dict[Window, Used]:
     over_us = clock_us - context.policy.horizon_us
     zone_of = context.entries.zone_of
     return used_by_corrections(context.corrections, context.state.totals, zone_of, over_us)
+
+
+def _with_cause(
+    note: Note, batch: EventBatch, valid: Valid, charged: NDArray[np.int64]
+) -> dict[str, object]:
+    """Return what is told of an account; `charged` are the valid events of the charges."""
+    if note.at is None:
+        return note.told
+    i = int(charged[note.at])
+    event = valid.events[i]
+    cause = {"offset": batch.offsets[int(valid.at[i])], "source": event.source, "id": event.id}
+    return {**note.told, "cause": cause}
 
 
 def _starts(

@@ -7,15 +7,18 @@ from typing import cast
 
 from meterstream.schemas.control import (
     ControlEvent,
+    CreditsGranted,
     LimitRemoved,
     LimitSet,
     LimitSetData,
+    SubscriptionChanged,
     UsageAdjusted,
     UsageVoided,
     control_key,
 )
 from meterstream.schemas.partitions import partition_of
 from meterstream.schemas.registry import InvalidEvent, parse_event
+from meterstream.schemas.times import format_rfc3339
 from meterstream.schemas.topics import CONTROL
 from meterstream.schemas.verdicts import Verdict
 
@@ -85,12 +88,16 @@ class Control:
         return keys
 
 
-def corrections_of(taken: Iterable[KeptEntry]) -> list[Correction]:
-    """Return the corrections among entries that were taken, in their order."""
-    found = ((entry.offset, _parsed(entry)) for entry in taken)
+def events_of(taken: Iterable[KeptEntry]) -> list[tuple[int, ControlEvent]]:
+    """Return the events of entries that were taken, with their offsets, in their order."""
+    return [(entry.offset, _parsed(entry)) for entry in taken]
+
+
+def corrections_of(events: Iterable[tuple[int, ControlEvent]]) -> list[Correction]:
+    """Return the corrections among events."""
     return [
         Correction(offset, event)
-        for offset, event in found
+        for offset, event in events
         if isinstance(event, UsageAdjusted | UsageVoided)
     ]
 
@@ -112,6 +119,11 @@ def _name(event: ControlEvent, offset: int) -> str:
     """Return what an entry is kept under: the next of the same name takes its place."""
     if isinstance(event, LimitSet | LimitRemoved):
         return json.dumps(["limit", *limit_key(event)])
+    if isinstance(event, CreditsGranted):
+        return json.dumps(["grant", event.data.team_id, event.data.grant_id])
+    if isinstance(event, SubscriptionChanged):
+        starts_at = format_rfc3339(event.data.starts_at)
+        return json.dumps(["subscription", event.data.team_id, starts_at])
     return json.dumps(["entry", offset])
 
 
@@ -124,16 +136,17 @@ def judge_control(
     incoming: Sequence[Entry],
     partition: int,
     partitions: int,
-    check_correction: Callable[[CorrectionEvent], None],
+    check: Callable[[ControlEvent], None],
 ) -> tuple[list[KeptEntry], list[EntryReject]]:
     """Return which control entries are taken, and which are refused with their reasons.
 
-    `check_correction` raises InvalidEvent where the run of a correction is not known.
+    `check` raises InvalidEvent where what an event is about is not known, such as its run or plan.
     """
     taken: list[KeptEntry] = []
     rejects: list[EntryReject] = []
     versions: dict[LimitKey, tuple[int, LimitSetData | None]] = {}
     corrected: dict[bytes, dict[int, int]] = {}
+    credited: dict[str, KeptEntry] = {}
     for entry in incoming:
         try:
             event = cast(ControlEvent, parse_event(entry.value, CONTROL))
@@ -143,11 +156,19 @@ def judge_control(
                 )
             if isinstance(event, LimitSet | LimitRemoved) and not _is_new(known, versions, event):
                 continue  # the same once more
+            text = event.model_dump_json(exclude_none=True)
+            kept = KeptEntry(entry.offset, entry.log_time_us, text)
+            if isinstance(event, CreditsGranted | SubscriptionChanged):
+                name = _name(event, entry.offset)
+                if not _says_more(credited.get(name) or known.kept.get(name), event):
+                    continue  # likewise
+                check(event)
+                credited[name] = kept
             if isinstance(event, UsageAdjusted | UsageVoided):
                 since = corrected.setdefault(identity_of(event), {})
                 if not is_new(known.corrected.of(event) | since, event):
                     continue  # likewise
-                check_correction(event)
+                check(event)
                 since[number_of(event)] = content_of(event)
         except InvalidEvent as error:
             rejects.append(EntryReject("control", entry.offset, error.verdict, error.detail))
@@ -157,9 +178,21 @@ def judge_control(
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this entry's alone
             rejects.append(internal_reject("control", entry, error))
             continue
-        text = event.model_dump_json(exclude_none=True)
-        taken.append(KeptEntry(entry.offset, entry.log_time_us, text))
+        taken.append(kept)
     return taken, rejects
+
+
+def _says_more(before: KeptEntry | None, event: CreditsGranted | SubscriptionChanged) -> bool:
+    """Tell whether an event is not the same once more; InvalidEvent for another grant of its id."""
+    if before is None:
+        return True
+    if _parsed(before).data == event.data:
+        return False
+    if isinstance(event, CreditsGranted):
+        raise InvalidEvent(
+            Verdict.NOT_ALLOWED, "data.grant_id: the team has a grant of this id with other data"
+        )
+    return True
 
 
 def _is_new(

@@ -169,6 +169,11 @@ def identity_of(event: CorrectionEvent) -> bytes:
     return identity_digest(data.team_id, data.original_source, data.original_id)
 
 
+def refund_id(event: CorrectionEvent) -> str:
+    """Return the id of the grant that a correction gives back where the grants it drew are gone."""
+    return f"refund/{identity_of(event).hex()}/{number_of(event)}"
+
+
 def content_of(event: CorrectionEvent) -> int:
     """Return 64 bits that differ where two corrections say different things; reasons do not."""
     text = event.data.model_dump_json(exclude={"reason"}, exclude_none=True)

@@ -13,12 +13,14 @@ from meterstream.schemas.catalog import (
     MembershipChanged,
     OrganisationRegistered,
     PlanPublished,
+    PlanPublishedData,
     ProjectRegistered,
     RateCardPublished,
     RateCardPublishedData,
     TeamRegistered,
     UserRegistered,
     catalog_key,
+    plan_key,
 )
 from meterstream.schemas.rate_cards import why_refused
 from meterstream.schemas.registry import InvalidEvent, parse_event
@@ -73,6 +75,14 @@ class Entries:
     def zone_of(self, team_id: str) -> str:
         """Return the zone in which a team's days and months begin."""
         return self.zones.get(team_id, UTC_ZONE)
+
+    def plan(self, plan_id: str, version: int) -> PlanPublishedData | None:
+        """Return a version of a plan, None where it was not published."""
+        kept = self.catalog.get(plan_key(plan_id, version))
+        if kept is None:
+            return None
+        event = parse_event(kept.event.encode(), CATALOG)
+        return event.data if isinstance(event, PlanPublished) else None
 
     def with_taken(self, catalog: Sequence[KeptEntry]) -> "Entries":
         """Return the entries with those that a valid record took."""

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -24,20 +25,30 @@ CauseOf = Mapping[int, tuple[int, str, str]]
 """Offset, source and id of the uses by which levels were reached."""
 
 
-def encode_limits(decided: Decided, causes: CauseOf) -> dict[Section, bytes]:
-    """Return the sections that tell where limits stand; none where nothing changed."""
+def encode_limits(
+    decided: Decided,
+    causes: CauseOf,
+    balances: Mapping[str, Any] = MappingProxyType({}),
+    notes: Sequence[Mapping[str, object]] = (),
+) -> dict[Section, bytes]:
+    """Return the sections that tell where limits stand; none where nothing changed.
+
+    `balances` are the rows of limits on balances, as columns, and `notes` what is told of accounts.
+    """
     sections: dict[Section, bytes] = {}
-    if any(len(one.rows) for one in decided.standings):
-        sections[Section.LIMIT_STATES] = _encode_states(decided.standings)
-    if decided.crossings:
-        rows = [_crossing(one, causes) for one in decided.crossings]
+    if balances or any(len(one.rows) for one in decided.standings):
+        sections[Section.LIMIT_STATES] = _encode_states(decided.standings, balances)
+    if decided.crossings or notes:
+        rows = [*(_crossing(one, causes) for one in decided.crossings), *notes]
         sections[Section.CROSSINGS] = json.dumps(rows).encode()
     return sections
 
 
-def _encode_states(standings: Sequence[Standings]) -> bytes:
+def _encode_states(standings: Sequence[Standings], balances: Mapping[str, Any]) -> bytes:
     """Return the rows; of one limit and window the last one holds."""
-    tables = [_columns(one) for one in standings if len(one.rows)]
+    tables: list[Mapping[str, Any]] = [_columns(one) for one in standings if len(one.rows)]
+    if balances:
+        tables.append(balances)
     columns = {
         name: pa.concat_arrays([table[name] for table in tables])
         if len(tables) > 1
@@ -107,7 +118,10 @@ def _crossing(one: Crossing, causes: CauseOf) -> dict[str, object]:
 
 
 def decode_stands(data: bytes | memoryview) -> tuple[Stand, ...]:
-    """Return the levels that a LIMIT_STATES section tells; MalformedRecord if it is none."""
+    """Return the levels that a LIMIT_STATES section tells; MalformedRecord if it is none.
+
+    Those of limits on balances stand with the accounts.
+    """
     return tuple(
         Stand(
             (row["team_id"], row["limit_id"]),
@@ -115,5 +129,5 @@ def decode_stands(data: bytes | memoryview) -> tuple[Stand, ...]:
             row["reached_permille"],
         )
         for row in decode_rows(data, LIMIT_STATE_SCHEMA)
-        if row["reached_permille"]
+        if row["reached_permille"] and row["window"] != "balance"
     )

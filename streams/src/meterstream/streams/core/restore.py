@@ -10,11 +10,13 @@ from uuid import UUID
 from meterstream.schemas.journal import Chain, Section, pack_sections, unpack_sections
 from meterstream.schemas.journal.header import NONE, Header, Kind, MalformedRecord
 
+from .accounts import Account
 from .arrow import SESSION_SCHEMA, decode_cells, decode_rows
 from .cells import NO_CELLS
 from .corrections import Corrected
 from .dedup import Ids
 from .entries import KeptEntry, decode_entries, encode_entries
+from .ledger_rows import decode_ledger, encode_accounts, read_accounts
 from .limit_rows import decode_stands
 from .limits import Stand, with_stands
 from .policy import Policy
@@ -56,6 +58,7 @@ def genesis_step(  # noqa: PLR0913 - a genesis names every position, each by its
     totals: Sequence[KnownTotals] = (),
     reached: Sequence[Stand] = (),
     corrected: Corrected | None = None,
+    accounts: Sequence[Account] = (),
     carried: dict[str, Any] | None = None,
     max_bytes: int | None = None,
 ) -> Step:
@@ -63,10 +66,10 @@ def genesis_step(  # noqa: PLR0913 - a genesis names every position, each by its
 
     `ids` are the identities that the new generation must recognise, complete for events from
     `ids_since_us` on (None: for all that the horizon allows); older events are too late in it.
-    `sessions`, `catalog`, `control`, `totals`, `reached` and `corrected` are what it carries over;
-    `carried` says in words what it carries and what is lost. Where all this takes more than
-    `max_bytes` the record leaves it to the generation's snapshot, without which it cannot be read
-    back: that must be stored first.
+    `sessions`, `catalog`, `control`, `totals`, `reached`, `corrected` and `accounts` are what it
+    carries over; `carried` says in words what it carries and what is lost. Where all this takes
+    more than `max_bytes` the record leaves it to the generation's snapshot, without which it cannot
+    be read back: that must be stored first.
     """
     beginning = Beginning(control_topic_id, catalog_topic_id, ids_since_us)
     sections: dict[Section, bytes] = {}
@@ -84,6 +87,8 @@ def genesis_step(  # noqa: PLR0913 - a genesis names every position, each by its
         sections[Section.REACHED] = encode_reached(with_stands({}, reached))
     if corrected:
         sections[Section.CORRECTED] = corrected.to_bytes()
+    if accounts:
+        sections |= encode_accounts(accounts)
     if max_bytes is not None and sum(map(len, sections.values())) > max_bytes:
         beginning = replace(beginning, needs_snapshot=True)
         sections = {}
@@ -117,6 +122,7 @@ def genesis_step(  # noqa: PLR0913 - a genesis names every position, each by its
         beginning=beginning,
         totals=totals,
         corrected=corrected,
+        accounts=accounts,
     )
     return Step(header, value, changes, {}, {})
 
@@ -210,6 +216,7 @@ def decode_changes(value: bytes) -> Changes:
             Corrected.from_bytes(bytes(sections[Section.CORRECTED]))
             if Section.CORRECTED in sections
             else None,
+            written=decode_ledger(sections),
         )
     except MalformedRecord:
         raise
@@ -260,6 +267,9 @@ def _begin(
     state.control = state.control.with_taken(changes.control)
     if changes.corrected is not None:
         state.control = state.control.knowing(changes.corrected)
+    state.ledger.apply(changes.accounts)
+    if changes.written is not None:
+        state.ledger.apply(read_accounts(state.ledger, changes.written))
     for known in changes.totals:
         state.totals.load(*known)
     state.reached = with_stands({}, changes.stands)

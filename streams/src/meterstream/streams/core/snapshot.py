@@ -10,13 +10,14 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from meterstream.schemas.journal import Link
+from meterstream.schemas.journal import Link, pack_sections, unpack_sections
 
 from .arrow import SESSION_SCHEMA, decode_cells, decode_rows, encode_cells
 from .cells import CellValues
 from .corrections import CORRECTED_BYTES, Corrected
 from .dedup import Ids, Run
 from .entries import decode_entries, encode_entries
+from .ledger_rows import decode_ledger, encode_accounts, read_accounts
 from .limits import with_stands
 from .policy import Policy
 from .sections import encode_sessions
@@ -91,6 +92,10 @@ def take_snapshot(state: PartitionState) -> Snapshot:
     corrected = state.control.corrected.to_bytes()
     for first in range(0, len(corrected), SEGMENT_CORRECTED_BYTES):
         keep("corrected", corrected[first : first + SEGMENT_CORRECTED_BYTES])
+    accounts = list(state.ledger)
+    for first in range(0, len(accounts), SEGMENT_ROWS):
+        some = encode_accounts(accounts[first : first + SEGMENT_ROWS])
+        keep("accounts", pack_sections(some))
     if state.reached:
         keep("reached", encode_reached(state.reached))
     manifest = {
@@ -189,6 +194,10 @@ def _load_segment(state: PartitionState, kind: str, data: bytes) -> None:
             state.control = state.control.with_taken(decode_entries(data))
         case "corrected":
             state.control = state.control.knowing(Corrected.from_bytes(data))
+        case "accounts":
+            written = decode_ledger(unpack_sections(data))
+            if written is not None:
+                state.ledger.apply(read_accounts(state.ledger, written))
         case "totals":
             for known in decode_totals(data):
                 state.totals.load(*known)

@@ -7,12 +7,15 @@ from uuid import UUID
 from meterstream.schemas.journal import Chain, Link
 from meterstream.schemas.journal.header import NONE, Header, Kind
 
+from .accounts import Account
 from .cells import NO_CELLS, CellValues, OpenCells
 from .control import Control
 from .corrections import Corrected
 from .deciding import Side, begun
 from .dedup import Dedup, Ids
 from .entries import Entries, KeptEntry
+from .ledger import Ledger
+from .ledger_rows import WrittenAccounts, read_accounts
 from .limits import LimitKey, Stand, add_stands, with_stands
 from .policy import MINUTE_US, SECOND_US, Policy
 from .read import PartitionOf
@@ -69,6 +72,10 @@ class Changes:
     """What a genesis carries over."""
     corrected: Corrected | None = None
     """The corrections that a genesis knows."""
+    accounts: Sequence[Account] = ()
+    """Those that changed, where they are known: of the state that computed them."""
+    written: WrittenAccounts | None = None
+    """What the record says of them, where they are read back."""
     used: Mapping[Window, Used] | None = None
     """What was used by window and subject, where it is known: of the state that computed it."""
 
@@ -103,6 +110,7 @@ class PartitionState:
     entries: Entries = field(default_factory=Entries)
     control: Control = field(default_factory=Control)
     totals: Totals = field(default_factory=Totals)
+    ledger: Ledger = field(default_factory=Ledger)
     reached: dict[Window, dict[LimitKey, int]] = field(default_factory=dict)
     """By window, the highest level that the version in force of a limit has reached."""
     closed_us: int = field(init=False)
@@ -156,14 +164,16 @@ class PartitionState:
 
         Those who enforce limits also learn from it how old their knowledge is.
         """
-        return len(self.cells) > 0 or len(self.control.limits) > 0
+        return len(self.cells) > 0 or len(self.control.limits) > 0 or len(self.ledger) > 0
 
     @property
     def is_due(self) -> bool:
         """Whether a step without events has something to tell, since the clock went on."""
         limits, zone_of = self.control.limits, self.entries.zone_of
+        if self.ledger.due_us <= self.clock_us:
+            return True
         if self.is_untold:
-            return len(limits) > 0
+            return len(limits) > 0 or len(self.ledger) > 0
         return begun(Side(limits, zone_of, self.told_us), Side(limits, zone_of, self.clock_us))
 
     def apply_changes(
@@ -185,7 +195,11 @@ class PartitionState:
         if used is None:
             recorded = Recorded(changes.cells, changes.late, changes.sessions)
             used = used_by(recorded, self.cells, self.totals, self.sessions.get, entries.zone_of)
+        accounts = changes.accounts
+        if changes.written is not None:
+            accounts = read_accounts(self.ledger, changes.written)
         self.entries, self.control = entries, control
+        self.ledger.apply(accounts)
         self.totals.add(used)
         self._take_stands(changes)
         self.link = chain.link

@@ -139,6 +139,7 @@ def new_generation(
             "ids": len(ids),
             "sessions": len(state.sessions),
             "corrections": len(state.control.corrected),
+            "accounts": len(state.ledger),
             "open_cells_closed": state.live_cells,
             "lost": lost,
         }
@@ -162,6 +163,7 @@ def new_generation(
             totals=totals_of(state.totals),
             reached=stands_of(state.reached),
             corrected=state.control.corrected,
+            accounts=tuple(state.ledger),
             carried=carried,
             max_bytes=max_bytes // 2,
         )
@@ -257,5 +259,6 @@ def _scratch(
         totals=() if like is None else totals_of(like.totals),
         reached=() if like is None else stands_of(like.reached),
         corrected=None if like is None else like.control.corrected,
+        accounts=() if like is None else tuple(like.ledger),
     )
     return begin(policy, partition, 0, 0, step)

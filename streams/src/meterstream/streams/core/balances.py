@@ -1,0 +1,87 @@
+"""Limits on balances: which levels they have reached, and where they stand."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import pyarrow as pa
+
+from meterstream.schemas.control import CREDITS_LIMIT
+
+from .accounts import NEVER, Account
+from .limits import Limit, Limits
+
+
+@lru_cache(maxsize=16)
+def limits_on_balances(limits: Limits) -> Mapping[str, Sequence[Limit]]:
+    """Return the limits on balances by team."""
+    found: dict[str, list[Limit]] = {}
+    for limit in sorted(limits, key=lambda one: one.key):
+        if limit.data.window == "balance":
+            found.setdefault(limit.key[0], []).append(limit)
+    return found
+
+
+class BalanceLimit:
+    """A limit on a balance: a level is reached when so much of its amount is no longer there."""
+
+    def __init__(self, limit: Limit) -> None:
+        self.data = limit.data
+        self._limit = limit
+
+    def balance_of(self, level: int) -> int:
+        """Return the highest balance that reaches a level."""
+        return self.data.amount - self._limit.amount_of(level)
+
+    def level_at(self, balance: int) -> int:
+        """Return the highest level that a balance reaches, 0 if none."""
+        levels = self.data.alert_levels_permille
+        return max((level for level in levels if balance <= self.balance_of(level)), default=0)
+
+    def between(self, was: int, now: int) -> list[int]:
+        """Return the levels above the first up to the second."""
+        return [level for level in self.data.alert_levels_permille if was < level <= now]
+
+
+def balance_states(
+    untold: Iterable[Account], changed: Sequence[Account], limits: Limits
+) -> dict[str, Any]:
+    """Return where balances stand, as columns with the names of `rows.LIMIT_STATE`.
+
+    They are those of accounts that nothing was told of yet and of those that have changed.
+
+    A team's balance stands under the limit `credits`: its amount is the overdraft, and what is used
+    of it is the balance with its sign turned round; then come the limits that are set on it.
+    """
+    accounts = {one.team_id: one for one in (*untold, *changed)}
+    limits_of = limits_on_balances(limits)
+    rows: list[tuple[Any, ...]] = []
+    for account in accounts.values():
+        if not account.has_begun:
+            continue
+        team_id, balance = account.team_id, account.balance
+        shared = "team", "", "credits", "balance", account.refilled_us, NEVER
+        rows.append(
+            (team_id, CREDITS_LIMIT, 1, *shared, account.overdraft, "hard", -balance, 0,
+             account.is_exhausted)
+        )  # fmt: skip
+        for limit in limits_of.get(team_id, ()):
+            data = limit.data
+            _, level = account.levels.get(data.limit_id, (0, 0))
+            rows.append(
+                (team_id, data.limit_id, data.version, *shared, data.amount, data.enforcement,
+                 data.amount - balance, level, False)
+            )  # fmt: skip
+    if not rows:
+        return {}
+    names = (
+        "team_id", "limit_id", "limit_version", "subject", "subject_id", "measure", "window",
+        "window_start", "window_end", "amount", "enforcement", "used", "reached_permille",
+        "blocked",
+    )  # fmt: skip
+    columns: dict[str, Any] = {
+        name: pa.array(values) for name, values in zip(names, zip(*rows, strict=True), strict=True)
+    }
+    for name in ("window_start", "window_end"):
+        columns[name] = columns[name].cast(pa.timestamp("us", tz="UTC"))
+    return columns | {"blocked": columns["blocked"].cast(pa.uint8())}

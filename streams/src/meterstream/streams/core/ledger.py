@@ -1,0 +1,88 @@
+"""The ledger: the accounts of a partition's teams, and what a record does to them."""
+
+import heapq
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .accounts import NEVER, Account
+from .book import Closed, Note
+from .draws import Draws
+
+_I64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Charged:
+    """The charges of a record in the order of their offsets. Arrays of one length."""
+
+    teams: Sequence[str]
+    """The different teams."""
+    team: _I64
+    """Which of `teams` each is of."""
+    amounts: _I64
+    """Micro-credits; those of 0 draw nothing."""
+    clocks_us: _I64
+    """The clock at each of them."""
+
+
+NO_CHARGES: Final = Charged((), *(np.zeros(0, np.int64) for _ in range(3)))
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """What a record does to accounts."""
+
+    accounts: Sequence[Account] = ()
+    """Those that changed, as they are after it."""
+    closed: Mapping[str, Sequence[Closed]] = field(default_factory=dict)
+    """By team, the grants that have left its account."""
+    draws: Draws = field(default_factory=Draws)
+    notes: Sequence[Note] = ()
+
+
+class Ledger:
+    """The accounts of one partition. Only `apply` changes it."""
+
+    def __init__(self) -> None:
+        self._accounts: dict[str, Account] = {}
+        self._due: list[tuple[int, str]] = []
+        """A heap; what an account itself does not say any more is passed over."""
+
+    def __len__(self) -> int:
+        return len(self._accounts)
+
+    def __iter__(self) -> Iterator[Account]:
+        return iter(self._accounts.values())
+
+    def get(self, team_id: str) -> Account | None:
+        """Return the account of a team, which must not be changed."""
+        return self._accounts.get(team_id)
+
+    @property
+    def due_us(self) -> int:
+        """When something happens to an account by time alone; NEVER if nothing does."""
+        while self._due:
+            due_us, team_id = self._due[0]
+            if self._accounts[team_id].due_us == due_us:
+                return due_us
+            heapq.heappop(self._due)
+        return NEVER
+
+    def due_teams(self, to_us: int) -> list[str]:
+        """Return the teams to whose accounts something happens up to a time, by their names."""
+        if self.due_us > to_us:
+            return []
+        due = {team_id for due_us, team_id in self._due if due_us <= to_us}
+        return sorted(team_id for team_id in due if self._accounts[team_id].due_us <= to_us)
+
+    def apply(self, accounts: Iterable[Account]) -> None:
+        """Put changed accounts in the place of what they were."""
+        for account in accounts:
+            before = self._accounts.get(account.team_id)
+            self._accounts[account.team_id] = account
+            if account.due_us != NEVER and (before is None or before.due_us != account.due_us):
+                heapq.heappush(self._due, (account.due_us, account.team_id))
