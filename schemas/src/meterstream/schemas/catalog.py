@@ -153,8 +153,8 @@ class PlanPublishedData(Data):
     """One version of a plan: what a team that subscribes to it gets each period (a month).
 
     Of an allowance that was not used, up to `rollover_cap_micro` is carried into the next period
-    and lasts `rollover_expiry_days` there; without it, as long as that period. `overdraft_micro` is how far a balance may fall below
-    zero. `retention_days` is how long single runs are kept.
+    and lasts `rollover_expiry_days` there; without it, as long as that period. `overdraft_micro` is
+    how far a balance may fall below zero. `retention_days` is how long single runs are kept.
     """
 
     plan_id: Id

@@ -63,25 +63,27 @@ def balance_states(
         shared = "team", "", "credits", "balance", account.refilled_us, NEVER
         rows.append(
             (team_id, CREDITS_LIMIT, 1, *shared, account.overdraft, "hard", -balance, 0,
-             account.is_exhausted)
+             account.is_exhausted, False)
         )  # fmt: skip
         for limit in limits_of.get(team_id, ()):
             data = limit.data
             _, level = account.levels.get(data.limit_id, (0, 0))
             rows.append(
                 (team_id, data.limit_id, data.version, *shared, data.amount, data.enforcement,
-                 data.amount - balance, level, False)
+                 data.amount - balance, level, False, False)
             )  # fmt: skip
     if not rows:
         return {}
     names = (
         "team_id", "limit_id", "limit_version", "subject", "subject_id", "measure", "window",
         "window_start", "window_end", "amount", "enforcement", "used", "reached_permille",
-        "blocked",
+        "blocked", "removed",
     )  # fmt: skip
     columns: dict[str, Any] = {
         name: pa.array(values) for name, values in zip(names, zip(*rows, strict=True), strict=True)
     }
     for name in ("window_start", "window_end"):
         columns[name] = columns[name].cast(pa.timestamp("us", tz="UTC"))
-    return columns | {"blocked": columns["blocked"].cast(pa.uint8())}
+    for name in ("blocked", "removed"):
+        columns[name] = columns[name].cast(pa.uint8())
+    return columns
