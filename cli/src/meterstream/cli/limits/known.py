@@ -8,14 +8,19 @@ from typing import Final, cast
 
 from meterstream.cli.connection import Connection
 from meterstream.cli.entries.records import control_entries, control_partitions
-from meterstream.schemas.control import LimitRemoved, LimitRemovedData, LimitSet, LimitSetData
+from meterstream.schemas.control import (
+    ControlEvent,
+    LimitRemoved,
+    LimitRemovedData,
+    LimitSet,
+    LimitSetData,
+)
 from meterstream.schemas.partitions import partition_of
 from meterstream.schemas.registry import parse_event
 from meterstream.schemas.times import from_us
 from meterstream.schemas.topics import CONTROL
 from meterstream.streams.core.batch import Entry
 from meterstream.streams.core.control import Control, judge_control
-from meterstream.streams.core.corrections import CorrectionEvent
 
 _MARK: Final = b"meterstream.limit."
 """In the type of every entry that sets or removes a limit: the others need not be read."""
@@ -78,7 +83,7 @@ def fold_limits(
             by_partition[number].append(entry)
     found: dict[LimitName, KnownLimit] = {}
     for number, own in by_partition.items():
-        taken, _ = judge_control(Control(), own, number, partitions, _no_correction)
+        taken, _ = judge_control(Control(), own, number, partitions, _nothing_to_look_up)
         for kept in taken:
             event = cast(LimitSet | LimitRemoved, parse_event(kept.event.encode(), CONTROL))
             data = event.data if isinstance(event, LimitSet) else None
@@ -88,5 +93,5 @@ def fold_limits(
     return found
 
 
-def _no_correction(_: CorrectionEvent) -> None:
-    """Corrections are not among the entries that are judged here."""
+def _nothing_to_look_up(_: ControlEvent) -> None:
+    """Only limits are judged here, and they name nothing that must be known."""
