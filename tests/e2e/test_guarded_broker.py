@@ -15,6 +15,7 @@ from confluent_kafka import Producer
 from cryptography.hazmat.primitives import serialization
 from tests.support.command import run_command
 from tests.support.guarded import guarded_broker
+from tests.support.notices import NOTIFIER, SECRET, SECRET_VARIABLE, webhook, write_file
 from tests.support.rights import grant_documented_rights
 from tests.support.services import METER, PUBLISHER, create_topics, run_of, services
 from tests.support.stack import ClickHouseAddress
@@ -26,7 +27,7 @@ SINK = "meterstream.sinks.app"
 PREFIX = "guarded."
 PASSWORD = "correct horse"
 RUNS = 200
-USERS = ("admin", "producer", "meter", "publisher", "sink", "commands")
+USERS = ("admin", "producer", "meter", "publisher", "sink", "notifier", "commands")
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ def told(guarded: Guarded, clickhouse: ClickHouseAddress, database: str) -> dict
         "CLICKHOUSE_PASSWORD": clickhouse.password,
         "CLICKHOUSE_DATABASE": database,
         "SINK_METRICS_PORT": "0",
+        "NOTIFIER_METRICS_PORT": "0",
     }
 
 
@@ -101,7 +103,11 @@ def environment_of(told: dict[str, str]) -> dict[str, str]:
 
 
 def test_everything_comes_in_by_the_guarded_door(
-    guarded: Guarded, told: dict[str, str], ch_client: Client, tmp_path: Path
+    guarded: Guarded,
+    told: dict[str, str],
+    ch_client: Client,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """All work over TLS with certificate and password, each with its documented rights alone."""
     environment = environment_of(told)
@@ -112,10 +118,18 @@ def test_everything_comes_in_by_the_guarded_door(
     assert checked.exit_code == 0, checked.stderr
     migrated = run_command("migrate", env=environment, cwd=tmp_path)
     assert migrated.exit_code == 0, migrated.stderr
+    monkeypatch.setenv(SECRET_VARIABLE, SECRET)
+    file = write_file(tmp_path / "notifier.yaml", {"hook": webhook("http://127.0.0.1:9/")})
+    told["NOTIFIER_FILE"] = str(file)
     with services(told["KAFKA_BOOTSTRAP"], PREFIX) as start:
         started = [
             start(module, **told | {"KAFKA_SASL_USERNAME": user})
-            for user, module in (("meter", METER), ("sink", SINK), ("publisher", PUBLISHER))
+            for user, module in (
+                ("meter", METER),
+                ("sink", SINK),
+                ("publisher", PUBLISHER),
+                ("notifier", NOTIFIER),
+            )
         ]
         settings = PublisherSettings.from_environment(producer, spool_dir=tmp_path / "spool")
         with Publisher(settings) as publisher:
@@ -136,6 +150,9 @@ def test_everything_comes_in_by_the_guarded_door(
         assert audit.json["total"]["counted"] == RUNS
         letters = run_command("dlq", "list", "--json", env=environment, cwd=tmp_path)
         assert letters.json["counts"] == {"not_json": 1}
+        started[-1].wait_ready()
+        dead = run_command("notifier", "dead", "list", "--json", env=environment, cwd=tmp_path)
+        assert dead.json == []
         assert not any("authorization" in service.log.lower() for service in started)
         for service in started:
             assert PASSWORD not in service.log

@@ -173,7 +173,9 @@ class Thresholds:
             NewTopic(self._topic, partitions, 1, config=BY_NAME[THRESHOLDS].config()),
             NewTopic(prefix + NOTIFICATIONS_DLQ, 1, 1, config=BY_NAME[NOTIFICATIONS_DLQ].config()),
         ]
-        for made in admin.create_topics(new).values():
+        there = admin.list_topics(timeout=30).topics
+        missing = [topic for topic in new if topic.topic not in there]
+        for made in admin.create_topics(missing).values():
             made.result(30)
         self._producer = Producer({"bootstrap.servers": kafka, "linger.ms": 0})
 

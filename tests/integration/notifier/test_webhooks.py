@@ -1,5 +1,6 @@
 """The notifier as a process on real Kafka: webhooks arrive once, in order, whatever happens."""
 
+import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from standardwebhooks import Webhook
 from tests.support.command import run_command
 from tests.support.mailing import email, mail_server
@@ -26,6 +28,8 @@ from tests.support.notices import (
 from tests.support.services import Service, services
 from tests.support.waiting import eventually
 
+from meterstream.cli.errors import BadInput
+from meterstream.cli.main import cli
 from meterstream.notifier.parcel import delivery_id
 
 QUICK = {
@@ -60,6 +64,17 @@ def start(
             return run(NOTIFIER, notifier_file=file, **QUICK | settings).wait_ready()
 
         yield started
+
+
+def dead(*arguments: str) -> tuple[int, Any]:
+    """Run `meterstream notifier dead` in this process; return its exit code and JSON."""
+    ran = CliRunner().invoke(
+        cli,
+        ["notifier", "dead", *arguments, "--json"],
+        standalone_mode=False,
+        catch_exceptions=False,
+    )
+    return ran.return_value or 0, json.loads(ran.stdout)
 
 
 def events(count: int, first: int = 0) -> list[dict[str, Any]]:
@@ -144,7 +159,12 @@ def test_each_destination_goes_at_its_own_pace(
 
 
 def test_what_is_given_up_is_on_the_list_until_it_is_delivered(
-    kafka: str, prefix: str, hook: Receiver, start: Start, tmp_path: Path
+    kafka: str,
+    prefix: str,
+    hook: Receiver,
+    start: Start,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A notification that nobody takes does not hold up others, and a retry delivers it later."""
     thresholds = Thresholds(kafka, prefix)
@@ -165,12 +185,6 @@ def test_what_is_given_up_is_on_the_list_until_it_is_delivered(
         thresholds.write(
             *events(5), b"no event", threshold_event("limit.blocked", "b-1", **blocked)
         )
-        env = {
-            "METERSTREAM_KAFKA_BOOTSTRAP": kafka,
-            "METERSTREAM_TOPIC_PREFIX": prefix,
-            "METERSTREAM_NOTIFIER_FILE": str(tmp_path / "notifier.yaml"),
-            SECRET_VARIABLE: SECRET,
-        }
         name = "meterstream_notifier_dead_letters_total"
         eventually(lambda: metric(service, name) == 3, 60, "three are given up")
         assert metric(service, name, kind="email") == 1
@@ -178,26 +192,33 @@ def test_what_is_given_up_is_on_the_list_until_it_is_delivered(
         eventually(lambda: metric(service, unreadable) == 2, 60, "one by each destination")
         hook.wait_for(9)
         assert service.stop() == 0
-        listed = run_command("notifier", "dead", "list", "--json", env=env, cwd=tmp_path).json
+        monkeypatch.setenv("METERSTREAM_KAFKA_BOOTSTRAP", kafka)
+        monkeypatch.setenv("METERSTREAM_TOPIC_PREFIX", prefix)
+        monkeypatch.setenv("METERSTREAM_NOTIFIER_FILE", str(tmp_path / "notifier.yaml"))
+        code, listed = dead("list")
         told = {(each["event_id"], each["attempts"], *each["recipients"]) for each in listed}
-        assert told == {("e-1", 3), ("e-3", 3), ("b-1", 2, "gone@example.com")}
+        assert (code, told) == (0, {("e-1", 3), ("e-3", 3), ("b-1", 2, "gone@example.com")})
+        assert len(dead("list", "--destination", "mail")[1]) == 1
         bad.clear()
         before = len(hook.taken)
-        ran = run_command("notifier", "dead", "retry", "--json", env=env, cwd=tmp_path)
-        assert ran.exit_code == 1, ran.stderr
-        outcomes = {each["delivery"]: each["outcome"] for each in ran.json}
-        assert outcomes == {
-            delivery_id("hook", "e-1"): "delivered",
-            delivery_id("hook", "e-3"): "delivered",
-            delivery_id("mail", "b-1"): "failed",
-        }
+        assert {each["outcome"] for each in dead("retry", "--dry-run")[1]} == {"would be sent"}
+        code, retried = dead("retry")
+        outcomes = {each["delivery"]: each["outcome"] for each in retried}
+        assert (code, outcomes) == (
+            1,
+            {
+                delivery_id("hook", "e-1"): "delivered",
+                delivery_id("hook", "e-3"): "delivered",
+                delivery_id("mail", "b-1"): "failed",
+            },
+        )
         assert [each.event_id for each in hook.taken[before:]] == ["e-1", "e-3"]
         assert {each.delivery_id for each in hook.taken[before:]} <= outcomes.keys()
         mail.refused = {}
-        again = run_command("notifier", "dead", "retry", env=env, cwd=tmp_path)
-        assert again.exit_code == 0, again.stderr
-        left = run_command("notifier", "dead", "list", "--json", env=env, cwd=tmp_path)
-        assert left.json == []
+        with pytest.raises(BadInput, match="ntf_0: not on the list"):
+            dead("retry", "ntf_0")
+        assert dead("retry", delivery_id("mail", "b-1"))[0] == 0
+        assert dead("list") == (0, [])
         first, second = mail.taken
         assert (first.recipients, second.recipients) == (["ops@example.com"], ["gone@example.com"])
         assert first.message["message-id"] == second.message["message-id"]

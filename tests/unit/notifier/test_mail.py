@@ -51,12 +51,13 @@ def test_a_message() -> None:
 
 def test_names_of_any_script() -> None:
     """Names that are not ASCII arrive as they are, and none can add a line to the header."""
-    data = {**REACHED, "team_id": "équipe-東京", "limit_id": "x" * 64}
+    data = {**REACHED, "team_id": "équipe-東京", "limit_id": "x" * 60 + "\u2028Bcc"}
     notice = replace(NOTICE, event=event_of("usage.threshold.reached", data))
     with mail_server() as server:
         assert mailbox(server).parcel(notice).attempt() is None
     message = server.taken[0].message
-    assert message["subject"] == f"Team équipe-東京 has used 80 % of limit {'x' * 64}"
+    assert message["subject"] == f"Team équipe-東京 has used 80 % of limit {'x' * 60} Bcc"
+    assert "bcc" not in message
     assert "Team équipe-東京 has used" in message.get_content()
 
 

@@ -1,5 +1,6 @@
 """One destination being served: its own consumer group, one delivery at a time."""
 
+import contextlib
 import logging
 import threading
 import time
@@ -147,6 +148,7 @@ class Lane:
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._forget_waiting()
+        self._places.let_go()
         self._assigned.clear()
         self._to_open.clear()
 
@@ -178,8 +180,10 @@ class Lane:
     def _forget_waiting(self) -> None:
         """Drop deliveries whose place is not passed: whoever reads their partitions has them."""
         if self._waiting:
-            self._consumer.resume([self._at(partition) for partition in self._waiting])
-            self._waiting.clear()
+            with contextlib.suppress(KafkaException):  # a partition that is another's already
+                self._consumer.resume([self._at(partition) for partition in self._waiting])
+        self._waiting.clear()
+        self.is_failing = False
 
     def _at(self, partition: int) -> TopicPartition:
         return TopicPartition(self._topic, partition)
@@ -208,6 +212,10 @@ class Lane:
         assert offset is not None
         if partition not in self._assigned or partition in self._to_open:
             return  # it was on its way when the partition was taken away; whoever has it reads it
+        if partition in self._waiting:
+            # A paused partition gives nothing. If it does, what it gives is read again in its turn.
+            self._open_again()
+            return
         notice = self._notice(message.value(), partition, offset)
         if notice is None:
             self._places.passed(partition, offset)
@@ -286,8 +294,8 @@ class Lane:
         if error.code() == KafkaError._AUTO_OFFSET_RESET and partition in self._assigned:
             # Retention was faster, or the topic was made again: where to go on is looked for.
             self._open_again()
-        elif error.fatal():
-            raise KafkaException(error)
+        elif error.code() == KafkaError._FATAL or error.fatal():
+            raise KafkaUnavailable(f"Kafka has ended its membership: {error.str()}")
         else:
             log.warning("destination %s: Kafka: %s", self.destination.name, error.str())
 

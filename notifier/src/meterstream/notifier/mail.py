@@ -44,12 +44,13 @@ class Letter:
 
     def __init__(self, mailbox: Mailbox, notice: Notice, recipients: tuple[str, ...]) -> None:
         self._mailbox = mailbox
-        self._content = message_of(mailbox, notice).as_bytes(policy=SMTP)
+        self._notice = notice
         self.recipients = recipients
 
     def attempt(self) -> Failed | None:
         """Offer the message once to the server; addresses that took it are not asked again."""
         mailbox = self._mailbox
+        content = message_of(mailbox, self._notice).as_bytes(policy=SMTP)
         server = self._server()
 
         def its_socket() -> socket.socket | None:
@@ -59,7 +60,7 @@ class Letter:
         try:
             with deadline:
                 self._greet(server)
-                refused = server.sendmail(mailbox.sender, self.recipients, self._content)
+                refused = server.sendmail(mailbox.sender, self.recipients, content)
                 with contextlib.suppress(smtplib.SMTPException, OSError):
                     server.quit()  # the server has the message, whatever it says now
         except smtplib.SMTPRecipientsRefused as error:
@@ -113,7 +114,8 @@ def message_of(mailbox: Mailbox, notice: Notice) -> EmailMessage:
     """Return the message, the same on every attempt."""
     words = words_of(notice.event)
     message = EmailMessage(policy=SMTP)
-    message["Subject"] = words.subject
+    # A name may hold what Unicode takes for the end of a line, and a header has no second one.
+    message["Subject"] = " ".join(words.subject.splitlines())
     message["From"] = mailbox.sender
     message["To"] = ", ".join(mailbox.to)
     message["Date"] = format_datetime(notice.event.time)

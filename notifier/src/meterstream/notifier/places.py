@@ -49,7 +49,8 @@ class Places:
         self._consumer = consumer
         self._topic = topic
         self._find_id = find_id
-        self._mark = ""
+        self._id: UUID | None = None
+        self._made_again = False
         self._name = name
         self._from_beginning = from_beginning
         self._stop = stop
@@ -61,11 +62,8 @@ class Places:
 
         Raises KafkaException or KafkaUnavailable where Kafka does not tell.
         """
-        mark = str(self._find_id())
-        if mark != self._mark:
-            self._next.clear()
-            self._unkept.clear()
-        self._mark = mark
+        self._notice_another(self._find_id())
+        self.let_go()
         wanted = [TopicPartition(self._topic, partition) for partition in partitions]
         starts = []
         for committed in self._consumer.committed(wanted, timeout=TIMEOUT_S):
@@ -74,7 +72,7 @@ class Places:
             start = self._start(committed)
             partition = committed.partition
             self._next[partition] = start
-            if start != committed.offset or committed.metadata != self._mark:
+            if start != committed.offset:
                 self._unkept.add(partition)
             starts.append(TopicPartition(self._topic, partition, start))
         return starts
@@ -96,7 +94,7 @@ class Places:
         """
         while self._unkept:
             offsets = [
-                TopicPartition(self._topic, partition, self._next[partition], self._mark)
+                TopicPartition(self._topic, partition, self._next[partition])
                 for partition in sorted(self._unkept)
             ]
             try:
@@ -112,22 +110,33 @@ class Places:
             self._unkept.clear()
         return True
 
+    def let_go(self) -> None:
+        """Commit nothing more of what was passed: the partitions are others' from here on.
+
+        They may have come further, and Kafka would take an older offset from us all the same.
+        """
+        self._unkept.clear()
+
+    def _notice_another(self, found: UUID) -> None:
+        """Forget what is known of a topic that was made again: Kafka has forgotten it as well."""
+        if self._id is not None and found != self._id:
+            log.warning(
+                "destination %s: %s was made again and is read from its beginning",
+                self._name,
+                self._topic,
+            )
+            self._made_again = True
+            self._next.clear()
+        self._id = found
+
     def _start(self, committed: TopicPartition) -> int:
         """Return where to begin in one partition."""
         partition, offset = committed.partition, committed.offset
         low, high = self._bounds(partition)
         if offset < 0:  # served for the first time
             remembered = self._next.get(partition)
-            start = low if self._from_beginning else high
+            start = low if self._from_beginning or self._made_again else high
             return start if remembered is None else max(low, remembered)
-        if committed.metadata != self._mark:
-            log.warning(
-                "destination %s: %s was made again; partition %d is read from its beginning",
-                self._name,
-                self._topic,
-                partition,
-            )
-            return low
         offset = max(offset, self._next.get(partition, 0))
         if offset < low:
             self.missed += low - offset
