@@ -98,8 +98,8 @@ def test_states(row: dict[str, Any], data: st.DataObject) -> None:
     place, as_of = data.draw(places(row["window_start"]))
     states = States()
     sections = {Section.LIMIT_STATES: memoryview(arrow(LIMIT_STATE, [row]))}
-    states.take(sections, 0, row["window_start"])
-    ((key, value),) = states.records(place)
+    states.take(sections, place)
+    ((key, value),) = states.records(row["window_start"])
     model = model_of(row, as_of)
     assert key.decode() == state_key(model)
     assert value is not None

@@ -73,7 +73,8 @@ def told_states(
             heartbeat = LimitHeartbeat.model_validate_json(value)
             heartbeats[partition].append(heartbeat)
             for one in open_.pop(partition, ()):
-                assert one.as_of == heartbeat.as_of, "it ends their transaction"
+                told = heartbeat.as_of.generation, heartbeat.as_of.journal_offset
+                assert (one.as_of.generation, one.as_of.journal_offset) <= told, "it tells of them"
                 assert one.window_start <= heartbeat.clock, "their window has begun"
                 assert one.window_end is None or heartbeat.clock < one.window_end, "and not ended"
             continue

@@ -35,7 +35,7 @@ def states(reading: Reading) -> dict[str, Told | None]:
     place = reading.place()
     assert place is not None
     found = {}
-    for key, value in reading.pending.states.records(place):
+    for key, value in reading.pending.states.records(place.link.clock_us):
         if value is not None:
             LimitState.model_validate_json(value)
         found[key.decode()] = None if value is None else json.loads(value)
@@ -67,8 +67,9 @@ def test_the_last_state_holds() -> None:
     assert second is not None
     assert (first["used"], first["state"], first["reached_permille"]) == (1000, "blocked", 1000)
     assert (second["used"], second["state"], second["as_of"]["journal_offset"]) == (
-        21, "admitting", 3,
+        21, "admitting", 2,
     )  # fmt: skip
+    assert first["as_of"]["journal_offset"] == 3, "each is as of its own record"
 
 
 def test_rows_of_other_windows_are_skipped() -> None:
@@ -170,6 +171,24 @@ def test_heartbeats_tell_up_to_where() -> None:
         told.append(LimitHeartbeat.model_validate_json(value))
     assert [(one.as_of.generation, one.as_of.journal_offset) for one in told] == [(1, 1), (2, 2)]
     assert [one.clock.second for one in told] == [7, 7]
+
+
+def test_a_new_generation_does_not_take_over_states() -> None:
+    """A state that waits while a generation begins stays one of the generation before it.
+
+    Readers take the first states of a generation for all that there are.
+    """
+    journal = LimitJournal()
+    reading = read(journal)
+    journal.step([limit_row(used=1)])
+    journal.new_generation()
+    take(reading, journal)
+    (state,) = states(reading).values()
+    assert state is not None
+    assert state["as_of"]["generation"] == 1
+    place = reading.place()
+    assert place is not None
+    assert place.link.generation == 2
 
 
 @pytest.mark.parametrize(

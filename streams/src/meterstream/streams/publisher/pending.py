@@ -8,7 +8,7 @@ from meterstream.streams.journal.reader import JournalRecord
 
 from .crossings import ThresholdRecord, threshold_records
 from .letters import Reject, rejects_of
-from .states import States
+from .states import Place, States
 
 MAX_STATES: Final = 100_000
 """At so many states a partition's transaction waits no longer for more."""
@@ -27,8 +27,8 @@ class Pending:
         self.thresholds: list[ThresholdRecord] = []
         self.states = States()
 
-    def take(self, record: JournalRecord, clock_us: int) -> None:
-        """Take what a valid record decided; `clock_us` is the chain's clock after it.
+    def take(self, record: JournalRecord, place: Place) -> None:
+        """Take what a valid record decided; `place` is up to where was counted with it.
 
         Raises MalformedRecord or KindUnknown where that cannot be read.
         """
@@ -38,7 +38,7 @@ class Pending:
         crossings = sections.get(Section.CROSSINGS, b"[]")
         thresholds = threshold_records(crossings, told, self._partition, self._source)
         # Nothing is taken of a record of which something cannot be read.
-        self.states.take(sections, record.offset, clock_us)
+        self.states.take(sections, place)
         self.refused += [(told, reject) for reject in refused]
         self.thresholds += thresholds
         self._records += bool(self)

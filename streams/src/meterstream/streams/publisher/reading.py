@@ -81,8 +81,11 @@ class Reading:
                     record.offset,
                     record.header.generation,
                 )
+            link = self._chain.link
+            assert link is not None, "the record is valid"
+            place = Place(record.header.events_topic_id, self._partition, link)
             try:
-                self.pending.take(record, record.header.clock_after(record.timestamp_us))
+                self.pending.take(record, place)
             except MalformedRecord as broken:
                 raise self._broken(str(broken)) from broken
             except KindUnknown as unknown:

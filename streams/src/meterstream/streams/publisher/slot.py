@@ -213,7 +213,7 @@ class Slot:
             yield thresholds, threshold.key, threshold.value, None
         place = self._reading.place()
         assert place is not None, "records were taken"
-        for key, value in self._pending.states.records(place):
+        for key, value in self._pending.states.records(place.link.clock_us):
             yield states, key, value, None
         yield states, *place.heartbeat(), None
 

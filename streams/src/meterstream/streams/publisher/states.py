@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import repeat
 from typing import Any, Final
 from uuid import UUID
 
@@ -24,7 +25,7 @@ _NO_END: Final = "balance"
 """The window that does not end."""
 
 Row = tuple[Any, ...]
-"""One row of LIMIT_STATES, in the order of its columns."""
+"""One row of LIMIT_STATES, in the order of its columns, and the `as_of` of its record."""
 
 
 class _AsOf(msgspec.Struct, gc=False):
@@ -105,19 +106,20 @@ class States:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def take(self, sections: dict[Section, memoryview], offset: int, clock_us: int) -> None:
-        """Take what a valid record tells of limits; `clock_us` is the chain's clock after it.
+    def take(self, sections: dict[Section, memoryview], place: Place) -> None:
+        """Take what a valid record tells of limits; `place` is up to where was counted with it.
 
         What removes a limit is an entry, and a row where it stood in a window: so the entries come
         first, and one that is set anew in the same record has a row. Raises MalformedRecord where
         the sections cannot be read.
         """
+        clock_us = place.link.clock_us
         told: dict[tuple[str, str], Row | None] = {}
         try:
             if Section.CONTROL in sections:
                 told.update((key, None) for key in _removed(sections[Section.CONTROL]))
             if Section.LIMIT_STATES in sections:
-                rows = _rows(sections[Section.LIMIT_STATES])
+                rows = _rows(sections[Section.LIMIT_STATES], place.as_of())
                 told.update(
                     ((row[0], row[1]), None if row[_REMOVED] else row)
                     for row in rows
@@ -125,21 +127,21 @@ class States:
                 )
         except (ValueError, TypeError, KeyError, OSError, pa.ArrowException) as error:
             raise MalformedRecord(
-                f"what journal offset {offset} tells of limits cannot be read: {error}"
+                f"what journal offset {place.link.prev} tells of limits cannot be read: {error}"
             ) from error
         self._rows.update(told)
 
-    def records(self, place: Place) -> Iterator[tuple[bytes, bytes | None]]:
-        """Yield key and value of each state as of `place`; without a value it is a tombstone.
+    def records(self, clock_us: int) -> Iterator[tuple[bytes, bytes | None]]:
+        """Yield key and value of each state; without a value it is a tombstone.
 
-        A window that ended while its state waited is left out: the state of the next one follows.
+        A window that ended while its state waited, by the clock, is left out: the state of the next
+        one follows.
         """
-        as_of, clock_us = place.as_of(), place.link.clock_us
         for key, row in self._rows.items():
             if row is None:
                 yield _key(*key), None
             elif _holds(row, clock_us):
-                yield _key(*key), _encode(_state(row, as_of))
+                yield _key(*key), _encode(_state(row))
 
     def clear(self) -> None:
         """Forget all of them: they are published."""
@@ -156,11 +158,12 @@ def _removed(control: memoryview) -> Iterator[tuple[str, str]]:
             yield event["data"]["team_id"], event["data"]["limit_id"]
 
 
-def _rows(section: memoryview) -> Iterator[Row]:
+def _rows(section: memoryview, as_of: msgspec.Raw) -> Iterator[Row]:
     table = pa.ipc.open_stream(pa.py_buffer(section)).read_all().combine_chunks()
     if not table.schema.equals(_SCHEMA):
         raise MalformedRecord(f"columns {table.schema.names} are not {_SCHEMA.names}")
-    return zip(*(_values(column) for column in table.columns), strict=True)
+    columns = [_values(column) for column in table.columns]
+    return zip(*columns, repeat(as_of, len(columns[0])), strict=True)
 
 
 def _values(column: Any) -> Sequence[Any]:
@@ -187,10 +190,10 @@ def _holds(row: Row, clock_us: int) -> bool:
     return row[_WINDOW] == _NO_END or bool(row[_START] <= clock_us < row[_END])
 
 
-def _state(row: Row, as_of: msgspec.Raw) -> _State:
+def _state(row: Row) -> _State:
     (
         team_id, limit_id, version, subject, subject_id, measure, window, start_us, end_us, amount,
-        enforcement, used, reached_permille, blocked, _,
+        enforcement, used, reached_permille, blocked, _, as_of,
     ) = row  # fmt: skip
     return _State(
         team_id,
