@@ -11,7 +11,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from . import latency, memory, publisher, sink, thresholds, throughput
+from . import gate, latency, memory, publisher, sink, thresholds, throughput
 from .machine import describe_machine, spread
 
 Section = Callable[[argparse.Namespace, Path], dict[str, Any]]
@@ -91,6 +91,19 @@ def _memory(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     return {"identities": ids, "growth": growth}
 
 
+def _gate(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
+    runs = [
+        gate.measure(scratch / f"gate-{n}", options.gate_limits, options.updates, 10, say)
+        for n in range(options.runs)
+    ]
+    return {
+        "load_seconds": spread([run["load_seconds"] for run in runs], 2),
+        "check_p50_us": spread([run["updated"]["p50_us"] for run in runs], 2),
+        "check_p99_us": spread([run["updated"]["p99_us"] for run in runs], 2),
+        "runs": runs,
+    }
+
+
 SECTIONS: dict[str, Section] = {
     "throughput": _throughput,
     "sink": _sink,
@@ -98,6 +111,7 @@ SECTIONS: dict[str, Section] = {
     "thresholds": _thresholds,
     "publisher": _publisher,
     "memory": _memory,
+    "gate": _gate,
 }
 
 
@@ -115,6 +129,8 @@ def main() -> int:
     parser.add_argument(
         "--limit-rate", type=int, default=20_000, help="events a second for thresholds"
     )
+    parser.add_argument("--gate-limits", type=int, default=100_000, help="limits for gate")
+    parser.add_argument("--updates", type=int, default=1_000, help="states a second for gate")
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"))
     options = parser.parse_args()
     if unknown := set(options.sections) - SECTIONS.keys():

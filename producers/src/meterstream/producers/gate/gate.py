@@ -33,6 +33,7 @@ class Gate:
         self._teams: Final = self._known.index.teams
         self._max_age_us: Final = int(settings.gate_max_age_s * 1e6)
         self._margin_us: Final = int(settings.gate_clock_margin_s * 1e6)
+        self._count: Final = self._metrics.decided
         self._usable = True
         self._metrics.states.set_function(lambda: len(self._known.index.cells))
         self._metrics.reservations.set_function(lambda: len(self._book))
@@ -70,9 +71,10 @@ class Gate:
             cells = found.applicable(user, agent, project, feature)
         seen = [cell.seen for cell in cells]
         rule: Rule = "within_limits"
-        for state, _, refuses in seen:
-            if refuses and rule != "blocked":
-                rule = "blocked" if state.room <= 0 else "held"
+        for one in seen:
+            if one[2]:
+                rule = _why(seen)
+                break
         return self._decide(rule, now_us, partition, seen)
 
     def reserve(
@@ -137,7 +139,7 @@ class Gate:
         clock_us = None if partition is None or not partition.loaded else partition.clock_us
         if clock_us is None or now_us - clock_us > self._max_age_us or not self._usable:
             rule, seen = self._without_news(rule, now_us, seen)
-        self._metrics.decided(rule)
+        self._count[rule]()
         return Decision(rule, now_us, clock_us, seen)
 
     def _without_news(self, rule: Rule, now_us: int, seen: list[Seen]) -> tuple[Rule, list[Seen]]:
@@ -159,14 +161,16 @@ class Gate:
             )
             for state, held, refuses in seen
         ]
-        refusing = [state.room <= 0 for state, _, refuses in still if refuses]
-        if not refusing:
-            return "fail_open", still
-        return ("blocked" if any(refusing) else "held"), still
+        return (_why(still) if any(one[2] for one in still) else "fail_open"), still
 
     def _greatest_age_s(self) -> float:
         clock_us = self._known.clock_us
         return math.nan if clock_us is None else max(0, time.time_ns() // 1000 - clock_us) / 1e6
+
+
+def _why(seen: list[Seen]) -> Rule:
+    """Return the rule by which limits refuse, where some do."""
+    return "blocked" if any(full and state.room <= 0 for state, _, full in seen) else "held"
 
 
 _HEAVIEST_FIRST: Final[tuple[Rule, ...]] = ("blocked", "held", "share")

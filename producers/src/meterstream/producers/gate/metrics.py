@@ -1,5 +1,6 @@
 """The metrics of a gate, built from the catalogue in `schemas`."""
 
+from collections.abc import Callable
 from typing import Final, cast, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -16,17 +17,16 @@ class GateMetrics:
         found = families(registry)
         checks = cast(Counter, found["gate_checks"])
         self._name: Final = name
-        self._decided: Final = {rule: checks.labels(name, rule) for rule in get_args(Rule)}
+        self.decided: Final[dict[Rule, Callable[[], None]]] = {
+            rule: checks.labels(name, rule).inc for rule in get_args(Rule)
+        }
+        """Counts a check or reservation, by the rule that decided it."""
         self._ignored: Final = cast(Counter, found["gate_ignored"])
         self._problems: Final = cast(Counter, found["gate_problems"])
         self.expired: Final = cast(Counter, found["gate_expired"].labels(name))
         self.states: Final = cast(Gauge, found["gate_states"].labels(name))
         self.reservations: Final = cast(Gauge, found["gate_reservations"].labels(name))
         self.age_seconds: Final = cast(Gauge, found["gate_age_seconds"].labels(name))
-
-    def decided(self, rule: Rule) -> None:
-        """Count a check or reservation, by the rule that decided it."""
-        self._decided[rule].inc()
 
     def ignored(self, reason: str) -> None:
         """Count a record of the limit states that changed nothing."""
