@@ -13,13 +13,18 @@ from confluent_kafka.admin import (
     ResourcePatternType,
     ResourceType,
 )
+from prometheus_client import CollectorRegistry
 from tests.support.guarded import GuardedBroker, guarded_broker
+from tests.support.limit_states import StatesTopic, heartbeats, limit
 from tests.support.publishing import create_events_topic, make_settings, read_topic, run_event
 from tests.support.waiting import eventually
 
 from meterstream.producers import (
     AuthenticationFailed,
     DeliveryTimeout,
+    GateNotReady,
+    GateSettings,
+    LimitGate,
     NotAuthorised,
     Publisher,
     PublisherSettings,
@@ -54,8 +59,10 @@ def _settings(
 
 
 @contextmanager
-def _allowed(guarded: GuardedBroker, user: str, topic: str) -> Iterator[None]:
-    """Allow the user to write to the topic."""
+def _allowed(
+    guarded: GuardedBroker, user: str, topic: str, operation: AclOperation = AclOperation.WRITE
+) -> Iterator[None]:
+    """Allow the user to write to the topic, or what else is told."""
     admin = AdminClient({"bootstrap.servers": guarded.open_bootstrap})
     rules = [
         AclBinding(
@@ -64,7 +71,7 @@ def _allowed(guarded: GuardedBroker, user: str, topic: str) -> Iterator[None]:
             ResourcePatternType.LITERAL,
             f"User:{user}",
             "*",
-            AclOperation.WRITE,
+            operation,
             AclPermissionType.ALLOW,
         )
     ]
@@ -124,3 +131,32 @@ def test_a_user_that_may_not_write_is_told_and_served_once_it_may(
         with _allowed(guarded, "stranger", topic):
             publisher.flush(TIMEOUT_S)
     assert len(read_topic(guarded.open_bootstrap, topic)) == 10
+
+
+def test_a_gate_needs_the_right_to_read_its_topic_and_no_other(guarded: GuardedBroker) -> None:
+    """Without the right it says so; with it, and with none on any group, it knows the limits."""
+    topic = StatesTopic(guarded.open_bootstrap, "c.")
+    topic.create()
+    topic.write(limit(used=10), heartbeats(1))
+    settings = GateSettings.make(
+        kafka_bootstrap=guarded.guarded_bootstrap,
+        topic_prefix="c.",
+        kafka={
+            "security.protocol": "SASL_PLAINTEXT",
+            "sasl.mechanism": "PLAIN",
+            "sasl.username": "stranger",
+            "sasl.password": "known",
+        },
+    )
+    told: list[Exception] = []
+    with LimitGate(settings, registry=CollectorRegistry(), on_error=told.append) as gate:
+        eventually(
+            lambda: any(isinstance(error, NotAuthorised) for error in told),
+            TIMEOUT_S,
+            "the callback is told",
+        )
+        with pytest.raises(GateNotReady, match=r"grant READ on the topic"):
+            gate.wait_ready(0)
+        with _allowed(guarded, "stranger", topic.name, AclOperation.READ):
+            gate.wait_ready(TIMEOUT_S)
+            assert not gate.check("team-1")

@@ -567,8 +567,8 @@ PRODUCER: Final = (
         "gate_age_seconds",
         "gauge",
         "seconds",
-        "Age of what a gate knows, of the partition that is most behind; NaN before it knows all."
-        " Above gate_max_age_s is an Alarm",
+        "Age of what a gate knows, of the partition that is most behind; infinite before all is"
+        " known. Above gate_max_age_s is an Alarm",
         _G,
     ),
     Metric("producer", "gate_states", "gauge", "limits", "Limits that a gate knows", _G),

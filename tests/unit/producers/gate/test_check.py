@@ -1,5 +1,6 @@
 """What a gate answers, from what it was told."""
 
+import math
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -146,6 +147,7 @@ def test_before_everything_is_read_the_setting_decides(fail: str) -> None:
         assert decision.allowed == (fail == "fail_open")
         gate.take(limit(), heartbeats(1))
     assert not gate.ready()
+    assert gate.metric("age_seconds") == math.inf
     gate.reach_end()
     assert gate.ready()
     assert gate.check("team-1").rule == "within_limits"

@@ -189,8 +189,9 @@ def test_without_an_offset_the_use_is_held_for_a_time() -> None:
     acks.settle(0)
     gate.reserve(ONE, "team-1").settle(ONE, delivery)
     gate.reserve(ONE, "team-1").settle(ONE)
+    gate.reserve(ONE, "team-1").settle(ONE, -1001)
     gate.take(heartbeat(PARTITION, 9, position=1_000))
-    assert _held(gate) == 2
+    assert _held(gate) == 3
     eventually(lambda: _ended(gate), 30, "what was settled so ends by time")
     assert _held(gate) == 0
 

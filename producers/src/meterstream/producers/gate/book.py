@@ -107,6 +107,8 @@ class Book:
 
     def expire(self) -> int:
         """End what nobody settled in time; return how many that were."""
+        if not self._holds:
+            return 0
         now_s = time.monotonic()
         ended = 0
         with self.lock:

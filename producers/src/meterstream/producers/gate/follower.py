@@ -28,6 +28,8 @@ _POLL_S: Final = 0.2
 _BATCH_LOADING: Final = 2_000
 _BATCH: Final = 20
 """Few at a time once all is read: a check must not wait for the records of a whole fetch."""
+_NO_GROUP: Final = KafkaError.GROUP_AUTHORIZATION_FAILED
+"""The client asks for its group, though nothing here needs one: that right need not be given."""
 _LEAST_BACKOFF_S: Final = 0.1
 _MOST_BACKOFF_S: Final = 10.0
 
@@ -142,7 +144,7 @@ class Follower:
                 self._take(message)
             elif error.code() == KafkaError._PARTITION_EOF:
                 self._reached_end(message)
-            else:
+            elif error.code() != _NO_GROUP:
                 raise KafkaException(error)
         self._each_turn()
 
@@ -165,7 +167,8 @@ class Follower:
             self.loaded.set()
 
     def _on_client_error(self, error: KafkaError) -> None:
-        self._problem(explain(error, self._settings, READING))
+        if error.code() != _NO_GROUP:
+            self._problem(explain(error, self._settings, READING))
 
     def _problem(self, problem: ProducerError) -> None:
         if self.last_problem is None or type(problem) is not BrokerUnreachable:

@@ -63,12 +63,8 @@ class Gate:
         """
         now_us = time.time_ns() // 1000
         found = self._teams.get(team)
-        cells: Cells
-        if found is None:
-            partition, cells = self._known.partition_of(team), ()
-        else:
-            partition = self._known.partitions[found.partition]
-            cells = found.applicable(user, agent, project, feature)
+        cells: Cells = () if found is None else found.applicable(user, agent, project, feature)
+        partition = self._known.partition_of(team)
         seen = [cell.seen for cell in cells]
         rule: Rule = "within_limits"
         for one in seen:
@@ -165,7 +161,7 @@ class Gate:
 
     def _greatest_age_s(self) -> float:
         clock_us = self._known.clock_us
-        return math.nan if clock_us is None else max(0, time.time_ns() // 1000 - clock_us) / 1e6
+        return math.inf if clock_us is None else max(0, time.time_ns() // 1000 - clock_us) / 1e6
 
 
 def _why(seen: list[Seen]) -> Rule:

@@ -116,6 +116,7 @@ class Index:
                 state.subject_id == known.subject_id
                 and state.subject == known.subject
                 and state.measure == known.measure
+                and state.team_id == known.team_id
             ):
                 before.stands(state)
                 return before
@@ -125,17 +126,18 @@ class Index:
             team = self.teams[state.team_id] = Team(partition)
         team.put(cell)
         if before is not None:
-            team.remove(before)  # last, so that no check finds neither
+            self._take_out(before)  # last, so that no check finds neither
         return cell
 
-    def remove(self, key: bytes) -> Cell | None:
-        """Forget a limit; return its cell, None if there was none."""
+    def remove(self, key: bytes) -> None:
+        """Forget a limit."""
         cell = self.cells.pop(key, None)
-        if cell is None:
-            return None
+        if cell is not None:
+            self._take_out(cell)
+
+    def _take_out(self, cell: Cell) -> None:
         team = self.teams.get(cell.state.team_id)
         if team is not None:
             team.remove(cell)
             if not team:
                 del self.teams[cell.state.team_id]
-        return cell

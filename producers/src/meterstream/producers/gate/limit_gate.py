@@ -70,6 +70,7 @@ class LimitGate(Gate):
         if self._usable:
             self._usable = False
             self._follower.stop(_THREAD_END_S)
+            self._metrics.closed()
             _LIVE.discard(self)
 
     def after_fork_in_child(self) -> None:

@@ -35,3 +35,8 @@ class GateMetrics:
     def problem(self, kind: str) -> None:
         """Count a problem with the broker or a record: `kind` is the error's class."""
         self._problems.labels(self._name, kind).inc()
+
+    def closed(self) -> None:
+        """Tell nothing more of a gate that is closed, and let go of it."""
+        for gauge in (self.states, self.reservations, self.age_seconds):
+            gauge.set_function(lambda: 0)

@@ -32,8 +32,6 @@ class _Lineage:
         self.removed: Final[dict[bytes, _Order]] = {}
         """As of when limits were removed, at the least."""
         self.heartbeat: Heartbeat | None = None
-        self._generation = 0
-        """The latest generation of a state."""
         self._began: tuple[int, int] = (-1, 0)
         """The generation of the heartbeat, and the clock of its first one."""
         self._all_told = -1
@@ -50,23 +48,20 @@ class _Lineage:
                 return "old"
             del self.removed[key]
         self.states[key] = state
-        self._generation = max(self._generation, order[0])
         return "taken"
 
     def beat(self, heartbeat: Heartbeat) -> list[bytes]:
         """Take a heartbeat; return the limits that are gone by what it tells.
 
         A generation tells all limits with its first states. One of which there is only a state of
-        an earlier generation then was removed in between, where no reader could see it.
+        an earlier generation by then was removed in between, where no reader could see it.
         """
         self.heartbeat = heartbeat
         generation = heartbeat.as_of.order[0]
         if generation > self._began[0]:
             self._began = (generation, heartbeat.clock_us)
-        told = self._generation >= generation or (
-            heartbeat.clock_us - self._began[1] >= ALL_TOLD_US
-        )
-        if generation <= self._all_told or not told:
+        all_told = heartbeat.clock_us - self._began[1] >= ALL_TOLD_US
+        if generation <= self._all_told or not all_told:
             return []
         self._all_told = generation
         gone = [key for key, state in self.states.items() if state.as_of.order[0] < generation]
@@ -80,8 +75,7 @@ class _Lineage:
         known = self.states.pop(key, None)
         if known is not None:
             order = max(order, known.as_of.order)
-        self.removed.pop(key, None)
-        self.removed[key] = max(order, self.removed.get(key, order))
+        self.removed[key] = max(order, self.removed.pop(key, order))
         if len(self.removed) > REMOVED_MAX:
             del self.removed[next(iter(self.removed))]
 

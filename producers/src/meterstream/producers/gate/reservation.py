@@ -73,7 +73,7 @@ class Reservation:
         number = partition.number
 
         def counts_with(offset: int | None) -> None:
-            if offset is not None:
+            if offset is not None and offset >= 0:  # clients tell an unknown one below 0
                 with book.lock:
                     book.wait_for(hold, number, partition.events_position, offset)
 
