@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from standardwebhooks import Webhook as Verifier
 from tests.support.notices import REACHED, SECRET, Receiver, threshold_event
 from tests.unit.notifier.conftest import Certified
@@ -100,6 +102,12 @@ def test_what_retry_after_asks_for(header: str | None, seconds: float) -> None:
     assert wanted_pause_s(header, NOW_S) == seconds
 
 
+@given(st.text(st.characters(codec="latin-1")))
+def test_no_header_is_too_odd(header: str) -> None:
+    """Whatever a receiver writes there, it is a time to wait or nothing."""
+    assert wanted_pause_s(header, NOW_S) >= 0
+
+
 def test_nobody_listens(hook: Receiver) -> None:
     """The reason is the machine's own."""
     hook.stop()
@@ -142,11 +150,16 @@ def test_silence_ends_in_time(talker: Callable[[Talk], str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("begin", "outcome"),
-    [(b"HTTP/1.1 ", Failed("no answer within 0.5 s")), (b"HTTP/1.1 200 OK\r\nx: ", None)],
+    ("scheme", "begin", "outcome"),
+    [
+        ("http", b"HTTP/1.1 ", Failed("no answer within 0.5 s")),
+        ("http", b"HTTP/1.1 200 OK\r\nx: ", None),
+        ("https", b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc", Failed("no answer within 0.5 s")),
+    ],
+    ids=["in the status", "behind the status", "in the handshake"],
 )
 def test_an_answer_that_drips_ends_in_time(
-    talker: Callable[[Talk], str], begin: bytes, outcome: Failed | None
+    talker: Callable[[Talk], str], scheme: str, begin: bytes, outcome: Failed | None
 ) -> None:
     """The timeout bounds the whole attempt, and the status decides if it had come by then."""
     ended = threading.Event()
@@ -159,7 +172,8 @@ def test_an_answer_that_drips_ends_in_time(
         except OSError:
             ended.set()
 
-    assert attempt(webhook(talker(drip), timeout_s=0.5)) == outcome
+    url = talker(drip).replace("http", scheme)
+    assert attempt(webhook(url, timeout_s=0.5)) == outcome
     assert ended.wait(10), "the connection is closed"
 
 

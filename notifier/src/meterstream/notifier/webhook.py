@@ -65,6 +65,7 @@ class Post:
         path = (url.path or "/") + (f"?{url.query}" if url.query else "")
         try:
             with deadline:
+                self._connect(connection)
                 connection.request("POST", path, body=notice.value, headers=headers)
                 response = connection.getresponse()
                 status, retry_after = response.status, response.getheader("retry-after")
@@ -81,15 +82,23 @@ class Post:
         )
 
     def _connection(self) -> http.client.HTTPConnection:
+        """Return a connection that is not made yet. The port is told: a colon is part of IPv6."""
         url = urlsplit(self._webhook.url)
-        host = url.hostname or ""
         if url.scheme == "http":
-            return http.client.HTTPConnection(host, url.port, timeout=self._webhook.timeout_s)
-        # The system's authorities, and names checked, unless a file names other authorities.
-        context = ssl.create_default_context(cafile=self._webhook.ca_file)
-        return http.client.HTTPSConnection(
-            host, url.port, timeout=self._webhook.timeout_s, context=context
-        )
+            return http.client.HTTPConnection(url.hostname or "", url.port or 80)
+        return http.client.HTTPSConnection(url.hostname or "", url.port or 443)
+
+    def _connect(self, connection: http.client.HTTPConnection) -> None:
+        """Connect so that the deadline finds the socket from the first byte on."""
+        where = (connection.host, connection.port)
+        connection.sock = socket.create_connection(where, self._webhook.timeout_s)
+        if isinstance(connection, http.client.HTTPSConnection):
+            # The system's authorities, and names checked, unless a file names other authorities.
+            context = ssl.create_default_context(cafile=self._webhook.ca_file)
+            connection.sock = secured = context.wrap_socket(
+                connection.sock, server_hostname=connection.host, do_handshake_on_connect=False
+            )
+            secured.do_handshake()
 
 
 def wanted_pause_s(header: str | None, now_s: float) -> float:

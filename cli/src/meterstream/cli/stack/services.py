@@ -30,11 +30,12 @@ def plan(meters: int, environment: dict[str, str], log: Path) -> list[Service]:
     They are stopped in the opposite order: the meters first, so that the others still see what
     the meters decided.
     """
-    names = [("sink", "sink"), ("publisher", "publisher")]
+    names = [("sink", "sink")]
     if NOTIFIER_FILE in os.environ | environment:
         names.append(("notifier", "notifier"))
         # It is the only one, so it need not wait for the one that it replaces.
         environment = {"METERSTREAM_NOTIFIER_INSTANCE": "stack", **environment}
+    names.append(("publisher", "publisher"))
     names += [("meter" if meters == 1 else f"meter-{n + 1}", "meter") for n in range(meters)]
     return [
         Service(
