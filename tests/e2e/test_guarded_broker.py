@@ -136,6 +136,12 @@ def test_everything_comes_in_by_the_guarded_door(
             for number in range(RUNS):
                 publisher.publish(json.loads(run_of(number)[1]))
             publisher.flush(60)
+        limit = ("limits", "set", "--team", "team-1", "--measure", "runs", "--window", "day")
+        governed = run_command(*limit, "--amount", "5", "--json", env=admin, cwd=tmp_path)
+        assert governed.exit_code == 0, governed.stderr
+        assert governed.json["in_force"]
+        refused = run_command(*limit, "--amount", "9", env=producer, cwd=tmp_path)
+        assert (refused.exit_code, "this user may not" in refused.stderr) == (3, True)
         stranger = Producer({"bootstrap.servers": guarded.open_bootstrap})
         stranger.produce(f"{PREFIX}events", key=b"team-1", value=b"{broken")
         assert stranger.flush(30) == 0

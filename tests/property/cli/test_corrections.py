@@ -13,7 +13,7 @@ from meterstream.cli.corrections.make import adjust, void
 from meterstream.cli.corrections.prices import Prices
 from meterstream.cli.corrections.rerate import Rerating
 from meterstream.cli.corrections.runs import AMOUNTS, CountedRun
-from meterstream.schemas.catalog import PriceLine, RateCardPublishedData
+from meterstream.schemas.catalog import PriceLine, RateCardPublishedData, UnitPrices
 from meterstream.schemas.times import from_us
 from meterstream.streams.core.corrections import CorrectionEvent
 
@@ -21,10 +21,16 @@ NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 CARD = RateCardPublishedData(
     name="default",
     version=2,
+    currency="EUR",
     effective_from=from_us(0),
     prices=(
         PriceLine(model="m-1", run_micro=7, input_micro_per_1k=1_234, output_micro_per_1k=98_765),
-        PriceLine(model="m-2", input_micro_per_1k=3),
+        PriceLine(
+            model="m-2",
+            input_micro_per_1k=3,
+            amount=UnitPrices(input_micro_per_1k=5),
+            cost=UnitPrices(run_micro=2),
+        ),
     ),
 )
 KINDS: tuple[Literal["adjustment", "rerating"], ...] = ("adjustment", "rerating")
@@ -42,6 +48,7 @@ def runs(draw: st.DrawFn) -> list[CountedRun]:
             "input_tokens": draw(st.integers(0, 10**8)),
             "output_tokens": draw(st.integers(0, 10**6)),
             "credits_micro": 0 if card == "unpriced" else draw(st.integers(0, 10**11)),
+            "cost_micro": draw(st.integers(0, 10**9)),
             "unpriced_runs": int(card == "unpriced"),
         }
         texts = dict.fromkeys(
@@ -105,6 +112,8 @@ def test_rerating_leaves_the_cards_price_once(
             expected = line.run_micro + (tokens * line.input_micro_per_1k + 500) // 1000
             expected += (others * line.output_micro_per_1k + 500) // 1000
             assert (now["credits_micro"], now["unpriced_runs"]) == (expected, 0)
+            money = ((tokens * 5 + 500) // 1000, 2) if run.model == "m-2" else (0, 0)
+            assert (now["amount_micro"], now["cost_micro"]) == money
     again = Rerating(PRICES, after, None, "rerated")
     assert list(again.corrections([counted], NOW)) == []
     told = summary.by_team_and_model.values()

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from meterstream.schemas.control import UsageAdjusted
 from meterstream.schemas.pricing import EXPLICIT
@@ -11,6 +12,8 @@ from .known import NONE, Identity, Made, amounts_now
 from .make import adjust
 from .prices import Prices
 from .runs import CountedRun
+
+_CHANGED: Final = ("credits_micro", "amount_micro", "cost_micro", "unpriced_runs")
 
 
 @dataclass(slots=True)
@@ -75,7 +78,7 @@ class Rerating:
                 adjust(
                     run,
                     self._of(run).next_number,
-                    {"credits_micro": change.credits_micro, "unpriced_runs": change.unpriced_runs},
+                    change.amounts,
                     change.card,
                     self._reason,
                     now,
@@ -102,10 +105,10 @@ class Rerating:
         found = summary.by_team_and_model.setdefault(key, Difference())
         found.runs += 1
         found.changed += change.counts
-        found.newly_priced += change.unpriced_runs == -1
+        found.newly_priced += change.amounts["unpriced_runs"] == -1
         found.still_unpriced += change.is_unpriced
         found.before_micro += change.before_micro
-        found.after_micro += change.before_micro + change.credits_micro
+        found.after_micro += change.before_micro + change.amounts["credits_micro"]
 
     def _change(self, run: CountedRun) -> "_Change | None":
         """Return what a run's price becomes; None for those that stay as they are whatever it is.
@@ -116,22 +119,28 @@ class Rerating:
         made = self._of(run)
         if run.event_missing or run.card == EXPLICIT or made.is_void or made.by_hand:
             return None
-        amounts = amounts_now(run, made)
-        before, was_unpriced = amounts["credits_micro"], amounts["unpriced_runs"] > 0
-        price = self._prices.price(run, amounts, self._card)
+        now = amounts_now(run, made)
+        before, was_unpriced = now["credits_micro"], now["unpriced_runs"] > 0
+        price = self._prices.price(run, now, self._card)
         if not price.is_priced:
-            return _Change(before, 0, 0, run.card, is_unpriced=was_unpriced)
-        return _Change(before, price.credits_micro - before, -1 if was_unpriced else 0, price.card)
+            return _Change(before, dict.fromkeys(_CHANGED, 0), run.card, is_unpriced=was_unpriced)
+        changes = {
+            "credits_micro": price.credits_micro - before,
+            "amount_micro": price.amount_micro - now["amount_micro"],
+            "cost_micro": price.cost_micro - now["cost_micro"],
+            "unpriced_runs": -1 if was_unpriced else 0,
+        }
+        return _Change(before, changes, price.card)
 
 
 @dataclass(frozen=True, slots=True)
 class _Change:
     before_micro: int
-    credits_micro: int
-    unpriced_runs: int
+    amounts: dict[str, int]
+    """What is added, by the names in _CHANGED."""
     card: str
     is_unpriced: bool = False
 
     @property
     def counts(self) -> bool:
-        return bool(self.credits_micro or self.unpriced_runs)
+        return any(self.amounts.values())

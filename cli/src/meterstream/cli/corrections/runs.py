@@ -19,14 +19,16 @@ _TEXTS: Final = (
 )  # fmt: skip
 AMOUNTS: Final = (
     "errors", "unpriced_runs", "input_tokens", "output_tokens", "cached_tokens",
-    "reasoning_tokens", "credits_micro", "duration_us", "request_bytes", "response_bytes",
+    "reasoning_tokens", "credits_micro", "amount_micro", "cost_micro", "duration_us",
+    "request_bytes", "response_bytes",
 )  # fmt: skip
 """What corrections change, by the names of their fields."""
 
 _SELECT: Final = f"""SELECT {", ".join(_TEXTS)}, event_missing, latency_us, first_token_us,
     toUnixTimestamp64Micro(event_time) AS time_us,
     status = 'failed' AS errors, card = 'unpriced' AS unpriced_runs,
-    input_tokens, output_tokens, cached_tokens, reasoning_tokens, credits_micro,
+    input_tokens, output_tokens, cached_tokens, reasoning_tokens, credits_micro, amount_micro,
+    cost_micro,
     toUnixTimestamp64Micro(ifNull(ended_at, event_time)) - toUnixTimestamp64Micro(started_at)
         AS duration_us,
     request_bytes, response_bytes,
