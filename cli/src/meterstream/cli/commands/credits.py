@@ -159,16 +159,12 @@ def balance(team: str | None, data: Path | None, as_json: bool) -> None:
     Example:
       meterstream credits balance --team acme --json
     """
-    from meterstream.cli.entries.records import control_partitions
     from meterstream.cli.limits.states import read_states
     from meterstream.cli.money import exact_credits
     from meterstream.schemas.control import CREDITS_LIMIT
-    from meterstream.schemas.partitions import partition_of
     from meterstream.schemas.times import format_rfc3339
 
-    connection = connect(data)
-    partition = None if team is None else partition_of(team, control_partitions(connection))
-    states = read_states(connection, partition)
+    states = read_states(connect(data), team)
     accounts = [
         (name.team_id, -state.used, state.amount, state.state)
         for name, state in sorted(states.by_name.items())

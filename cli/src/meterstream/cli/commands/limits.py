@@ -168,7 +168,7 @@ def list_limits(
         for name, last in sorted(known.items())
         if last.data is not None and (owner is None or owner == name.owner)
     }
-    states = read_states(connection)
+    states = read_states(connection, owner)
     if as_json:
         print_json({"limits": [_as_json(name, last, states) for name, last in chosen.items()]})
         return
@@ -205,7 +205,7 @@ def show(
     connection = connect(data)
     name, last = _find(connection, limit_id, team, organisation)
     assert last.data is not None, "only limits in force are found"
-    states = read_states(connection)
+    states = read_states(connection, name.owner)
     if as_json:
         print_json(_as_json(name, last, states))
         return
@@ -345,7 +345,7 @@ def _note_age(states: "States") -> None:
     """Say how old the knowledge is, or that there is none."""
     from meterstream.schemas.times import format_rfc3339
 
-    if not states.by_name and states.counted_until is None:
+    if not states.by_name and not states.clocks:
         note("note: no states are published yet: `meterstream publisher` does it")
     elif states.counted_until is not None:
         note(f"note: counted until {format_rfc3339(states.counted_until)}")

@@ -9,11 +9,13 @@ from confluent_kafka import Message
 from pydantic import ValidationError
 
 from meterstream.cli.connection import Connection
+from meterstream.cli.entries.records import control_partitions
 from meterstream.cli.money import amount_text, level_text
 from meterstream.cli.topic_reader import read_topic
 from meterstream.schemas.control import CREDITS_LIMIT
+from meterstream.schemas.partitions import partition_of
 from meterstream.schemas.thresholds import LimitHeartbeat, LimitState, heartbeat_key, state_key
-from meterstream.schemas.times import format_rfc3339
+from meterstream.schemas.times import EPOCH, format_rfc3339
 from meterstream.schemas.topics import LIMIT_STATES
 
 from .known import LimitName
@@ -37,12 +39,13 @@ class States:
 
     @property
     def counted_until(self) -> datetime | None:
-        """The time up to which all partitions have counted; None where no heartbeat was told."""
-        return min(self.clocks.values(), default=None)
+        """The time up to which all partitions have counted that ever had something to count."""
+        return min((clock for clock in self.clocks.values() if clock > EPOCH), default=None)
 
 
-def read_states(connection: Connection, partition: int | None = None) -> States:
-    """Read what the topic holds now, of all partitions or one."""
+def read_states(connection: Connection, owner: str | None = None) -> States:
+    """Read what the topic holds now, all of it or the partition of one team or organisation."""
+    partition = None if owner is None else partition_of(owner, control_partitions(connection))
     return fold_states(read_topic(connection, LIMIT_STATES, partition=partition))
 
 
