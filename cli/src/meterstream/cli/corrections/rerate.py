@@ -1,5 +1,6 @@
 """Pricing runs once more: what differs by team and model, and the corrections that say so."""
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,6 +14,8 @@ from .make import adjust
 from .prices import Prices
 from .runs import CountedRun
 
+BATCH: Final = 2_000
+"""Corrections that are written before the meter is waited for."""
 _CHANGED: Final = ("credits_micro", "amount_micro", "cost_micro", "unpriced_runs")
 
 
@@ -71,24 +74,21 @@ class Rerating:
     def corrections(
         self, pages: Iterable[list[CountedRun]], now: datetime
     ) -> Iterator[list[UsageAdjusted]]:
-        """Yield the corrections, page by page."""
-        for page in pages:
-            changes = ((run, self._change(run)) for run in page)
-            found = [
-                adjust(
-                    run,
-                    self._of(run).next_number,
-                    change.amounts,
-                    change.card,
-                    self._reason,
-                    now,
-                    kind="rerating",
-                )
-                for run, change in changes
-                if change is not None and change.counts
-            ]
-            if found:
-                yield found
+        """Yield the corrections, in batches that are written one after the other."""
+        batch: list[UsageAdjusted] = []
+        for run in itertools.chain.from_iterable(pages):
+            change = self._change(run)
+            if change is None or not change.counts:
+                continue
+            number = self._of(run).next_number
+            batch.append(
+                adjust(run, number, change.amounts, change.card, self._reason, now, kind="rerating")
+            )
+            if len(batch) == BATCH:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
 
     def _of(self, run: CountedRun) -> Made:
         return self._made.get(run.identity, NONE)

@@ -108,7 +108,9 @@ class MeterWatch:
         decided = [one for one in waiting if one.offset < _position(header, one.topic)]
         if not decided:
             return
-        left[message.partition() or 0] = [one for one in waiting if one not in decided]
+        left[message.partition() or 0] = [
+            one for one in waiting if one.offset >= _position(header, one.topic)
+        ]
         value = message.value()
         refusals = _refusals(value if isinstance(value, bytes) else b"")
         for one in decided:
