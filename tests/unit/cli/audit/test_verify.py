@@ -29,6 +29,9 @@ def record(
     rejects: Sequence[Sequence[object]] = (),
     ids: int | None = None,
     coarse: Sequence[dict[str, object]] | None = None,
+    corrections: Sequence[dict[str, object]] = (),
+    draws: Sequence[dict[str, object]] = (),
+    accounts: Sequence[dict[str, object]] = (),
 ) -> list[JournalRecord]:
     """Return a genesis record and a step with these sections; ids fit the verdicts if not told."""
     writer, genesis = begun()
@@ -42,6 +45,13 @@ def record(
         sections[Section.LATE_DAYS] = arrow(rows.CELL, late)
     if charges:
         sections[Section.CHARGES] = arrow(rows.CHARGE, charges)
+    for section, columns, given in (
+        (Section.CORRECTIONS, rows.CORRECTION, corrections),
+        (Section.DRAWS, rows.DRAW, draws),
+        (Section.ACCOUNTS, rows.ACCOUNT, accounts),
+    ):
+        if given:
+            sections[section] = arrow(columns, given)
     if rejects:
         sections[Section.REJECTS] = json.dumps(rejects).encode()
     return [genesis, writer.record(verdicts=verdicts, sections=sections)]
@@ -73,9 +83,36 @@ def test_a_sound_record_passes() -> None:
     )
 
 
+def paid(*amounts: tuple[int, int], **account: int) -> list[JournalRecord]:
+    """Return a record with a charge of 3, a correction of -1 and draws of (charge, amount)."""
+    return record(
+        [COUNTED],
+        cells=[cell(0)],
+        late=[cell(0, runs=0, credits_micro=-1)],
+        charges=[charge(0)],
+        corrections=[{"cell": 1, "credits_micro": -1}],
+        draws=[{"charge": number, "amount_micro": amount} for number, amount in amounts],
+        accounts=[{f"{name}_micro": amount for name, amount in account.items()}],
+    )
+
+
+def test_sound_accounts_pass() -> None:
+    """Draws of several grants make a charge; what pays an overdraft is of no charge."""
+    sound = {"granted": 9, "overdrawn": 1, "drawn": 2, "expired": 1, "rolled_over": 3}
+    draws = (0, 1), (0, 2), (1, -1), (-1, 5), (-1, -5)
+    assert not wrong(paid(*draws, **sound, left=4, balance=3))
+
+
 @pytest.mark.parametrize(
     ("records", "text"),
     [
+        (paid((0, 2)), "1 draws do not add up to the credits of their charges"),
+        (paid((1, 1)), "1 draws do not add up"),
+        (paid((2, 1)), "1 draws are of charges that the record has not"),
+        (paid((-2, 1)), "1 draws are of charges that the record has not"),
+        (paid(granted=1), "1 accounts do not add up"),
+        (paid(granted=1, left=1), "1 accounts have another balance"),
+        (record([], corrections=[{"cell": 0}]), "corrections point to a cell"),
         (record([COUNTED], cells=[cell(0)], charges=[charge(1)]), "outside the record's events"),
         (record([COUNTED] * 2, cells=[cell(0)], charges=[charge(1), charge(0)]), "do not ascend"),
         (record([COUNTED] * 2, cells=[cell(0)], charges=[charge(0), charge(0)]), "do not ascend"),
@@ -148,6 +185,15 @@ def test_charges_carry_their_cells() -> None:
         (0, "red", 0, -1),
         (1, "blue", 60, 1),
     ]
+
+
+def test_corrections_explain_late_rows(tmp_path: Path) -> None:
+    """What a void takes back is in no charge, and yet no difference."""
+    taken = {"runs": -1, "credits_micro": -3, "cell": 0}
+    made = block(*record([], late=[cell(0, runs=-1, credits_micro=-3)], corrections=[taken]))
+    findings = Findings()
+    Usage(made.segment, tmp_path, "journal").add(made, charged(made), findings)
+    assert findings.kept == []
 
 
 def test_late_rows_are_what_their_charges_say(tmp_path: Path) -> None:

@@ -35,6 +35,9 @@ TABLES: Final = {
     Section.LATE_DAYS: rows.CELL,
     Section.CHARGES: rows.CHARGE,
     Section.SESSIONS: rows.SESSION,
+    Section.CORRECTIONS: rows.CORRECTION,
+    Section.ACCOUNTS: rows.ACCOUNT,
+    Section.DRAWS: rows.DRAW,
 }
 
 
@@ -204,17 +207,17 @@ class Charged:
     cell: NDArray[np.int64]
 
 
-def charged(block: Block) -> Charged:
-    """Return the charges of a block with the key columns of their cells, and `late`.
+def cells_of(block: Block, section: Section) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the cell of the block that each row of a section points to, and whether it is late.
 
-    Charges must point to cells of their own record: see `verify.check_cell_numbers`.
+    They must point to cells of their own record: see `verify.check_cell_numbers`.
     """
     cells, late = block.frames[Section.CELLS], block.frames[Section.LATE_MINUTES]
-    charges = block.frames[Section.CHARGES]
+    pointing = block.frames[section]
     on_time_rows = np.bincount(cells["record"], minlength=len(block.records))
     late_rows = np.bincount(late["record"], minlength=len(block.records))
-    record = charges["record"].to_numpy()
-    number = charges["cell"].to_numpy().astype(np.int64)
+    record = pointing["record"].to_numpy()
+    number = pointing["cell"].to_numpy().astype(np.int64)
     first_on_time = np.cumsum(on_time_rows) - on_time_rows
     first_late = np.cumsum(late_rows) - late_rows + len(cells)
     is_late = number >= on_time_rows[record]
@@ -223,6 +226,15 @@ def charged(block: Block) -> Charged:
         first_late[record] + number - on_time_rows[record],
         first_on_time[record] + number,
     )
+    return cell, is_late
+
+
+def charged(block: Block) -> Charged:
+    """Return the charges of a block with the key columns of their cells, and `late`."""
+    cells, late = block.frames[Section.CELLS], block.frames[Section.LATE_MINUTES]
+    charges = block.frames[Section.CHARGES]
+    record = charges["record"].to_numpy()
+    cell, is_late = cells_of(block, Section.CHARGES)
     keys = pl.concat([cells.select(KEYS), late.select(KEYS)])
     journal_offset = block.offsets[record]
     return Charged(

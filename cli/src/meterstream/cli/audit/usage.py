@@ -12,7 +12,7 @@ from meterstream.schemas.journal import Section
 from meterstream.schemas.pricing import UNPRICED
 from meterstream.schemas.rows import SESSION_OPERATION
 
-from .block import Block, Charged
+from .block import Block, Charged, cells_of
 from .columns import KEYS, VALUES
 from .compare import GROUP, compare, grouped, last_of_each
 from .findings import SHOWN, Finding, Findings
@@ -33,7 +33,7 @@ CHARGED: Final = {
     "amount_micro": "charged_amount_micro",
     "cost_micro": "charged_cost_micro",
 }
-"""Sums of a cell that its charges must explain."""
+"""Sums of a cell that its charges, and the corrections of its runs, must explain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Usage:
         self._closed_quarters = Spill(directory / "quarters", DAY_S)
 
     def add(self, block: Block, charged: Charged, findings: Findings) -> None:
-        """Keep the cells of a block, each with what its charges add up to."""
+        """Keep the cells of a block, each with what its charges and corrections add up to."""
         cells = block.frames[Section.CELLS]
         late = block.frames[Section.LATE_MINUTES]
         total = len(cells) + len(late)
@@ -77,6 +77,10 @@ class Usage:
         np.add.at(sums["charged_unpriced"], charged.cell, unpriced.to_numpy().astype(np.int64))
         for name in ("credits_micro", "session_us", "amount_micro", "cost_micro"):
             np.add.at(sums[CHARGED[name]], charged.cell, charged.rows[name].to_numpy())
+        corrections = block.frames[Section.CORRECTIONS]
+        corrected, _ = cells_of(block, Section.CORRECTIONS)
+        for name, by in CHARGED.items():
+            np.add.at(sums[by], corrected, corrections[name].to_numpy())
         for frame, part, is_late in (
             (cells, slice(0, len(cells)), False),
             (late, slice(len(cells), total), True),

@@ -43,15 +43,67 @@ def _first(
 
 
 def check_cell_numbers(block: Block) -> Iterator[Wrong]:
-    """Each charge points to a cell of its own record."""
-    charges = block.frames[Section.CHARGES]
+    """Each charge and each correction points to a cell of its own record."""
     rows = sum(
         np.bincount(block.frames[section]["record"], minlength=len(block.records))
         for section in (Section.CELLS, Section.LATE_MINUTES)
     )
-    cell = charges["cell"].to_numpy()
-    wrong = (cell < 0) | (cell >= np.asarray(rows)[charges["record"].to_numpy()])
-    yield from _first(block, charges, wrong, "charges point to a cell that the record has not")
+    for section in (Section.CHARGES, Section.CORRECTIONS):
+        frame = block.frames[section]
+        cell = frame["cell"].to_numpy()
+        wrong = (cell < 0) | (cell >= np.asarray(rows)[frame["record"].to_numpy()])
+        name = section.name.lower()
+        yield from _first(block, frame, wrong, f"{name} point to a cell that the record has not")
+
+
+def check_accounts(block: Block) -> Iterator[Wrong]:
+    """Of every account granted + overdrawn = drawn + expired + rolled over + left."""
+    accounts = block.frames[Section.ACCOUNTS]
+    if not len(accounts):
+        return
+    column = {name: accounts[f"{name}_micro"].to_numpy() for name in _BOOKED}
+    came = column["granted"] + column["overdrawn"]
+    went = column["drawn"] + column["expired"] + column["rolled_over"] + column["left"]
+    yield from _first(block, accounts, came != went, "accounts do not add up")
+    apart = column["left"] - column["overdrawn"] != column["balance"]
+    yield from _first(block, accounts, apart, "accounts have another balance than what is left")
+
+
+_BOOKED: Final = (
+    "granted", "overdrawn", "drawn", "expired", "rolled_over", "left", "balance",
+)  # fmt: skip
+
+
+def check_draws(block: Block) -> Iterator[Wrong]:
+    """The draws of a charge, or of a correction, add up to its credits."""
+    draws = block.frames[Section.DRAWS]
+    if not len(draws):
+        return
+    record, number = draws["record"].to_numpy(), draws["charge"].to_numpy()
+    first: list[NDArray[np.int64]] = []
+    credits_micro: list[NDArray[np.int64]] = []
+    counts = []
+    for section in (Section.CHARGES, Section.CORRECTIONS):
+        frame = block.frames[section]
+        counts.append(np.bincount(frame["record"], minlength=len(block.records)))
+        first.append(np.cumsum(counts[-1]) - counts[-1])
+        credits_micro.append(frame["credits_micro"].to_numpy())
+    outside = (number < -1) | (number >= (counts[0] + counts[1])[record])
+    yield from _first(block, draws, outside, "draws are of charges that the record has not")
+    of_charge = (number >= 0) & ~outside
+    record, number = record[of_charge], number[of_charge].astype(np.int64)
+    corrected = number >= counts[0][record]
+    at = np.where(
+        corrected,
+        len(credits_micro[0]) + first[1][record] + number - counts[0][record],
+        first[0][record] + number,
+    )
+    every = np.concatenate(credits_micro)
+    drawn = np.zeros(len(every), np.int64)
+    np.add.at(drawn, at, draws["amount_micro"].to_numpy()[of_charge])
+    wrong = np.zeros(len(draws), np.bool_)
+    wrong[np.flatnonzero(of_charge)] = drawn[at] != every[at]
+    yield from _first(block, draws, wrong, "draws do not add up to the credits of their charges")
 
 
 def check_charges(block: Block) -> Iterator[Wrong]:
@@ -155,5 +207,7 @@ CHECKS: Final[tuple[Callable[[Block], Iterator[Wrong]], ...]] = (
     check_ids,
     check_windows,
     check_late_sums,
+    check_accounts,
+    check_draws,
 )
 """Checks that need no other to have passed."""
