@@ -178,6 +178,10 @@ def test_every_table_and_column_has_a_comment(migrated: Client, database: str) -
         ("usage_days", rows.CELL),
         ("sessions", rows.SESSION),
         ("charges", (*rows.CELL_KEY, *(c for c in rows.CHARGE if c.name != "cell"))),
+        ("corrections", (*rows.CELL_KEY, *(c for c in rows.CORRECTION if c.name != "cell"))),
+        ("accounts", rows.ACCOUNT),
+        ("grants", rows.GRANT),
+        ("draws", tuple(c for c in rows.DRAW if c.name != "charge")),
     ],
 )
 def test_declared_columns_are_as_the_contract_says(

@@ -1,6 +1,6 @@
 """The rows of one flush: what the records of all partitions bring, as one table a target."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -12,13 +12,16 @@ from meterstream.schemas import rows
 from meterstream.schemas.journal import Kind
 from meterstream.schemas.verdicts import LEDGER_CLASSES, REJECTED, ledger_class, reason_name
 
+from .draws import draws_of
 from .limits import states_in_range, thresholds_of
 from .newest import newest_rows
-from .record import Decoded, charges_with_keys
+from .record import Decoded, charges_with_keys, corrections_with_keys
 from .windows import SECOND_US
 
 _CELL_IDENTITY = (*(column.name for column in rows.CELL_KEY), "generation", "partition")
 _LIMIT_IDENTITY = ("team_id", "limit_id", "window_start")
+_ACCOUNT_IDENTITY = ("team_id",)
+_GRANT_IDENTITY = ("team_id", "grant_id")
 _SESSION_IDENTITY = ("team_id", "session_id")
 
 
@@ -34,17 +37,22 @@ class Batch:
     sessions: pa.Table | None
     limit_states: pa.Table | None
     thresholds: pa.Table | None
+    credits: Mapping[str, pa.Table | None]
+    """By table: corrections, accounts, grants and draws."""
     ledger: pa.Table | None
 
 
 def make_batch(records: Sequence[Decoded], stored_at_us: int) -> Batch:
     """Return the rows of `records`, which stand in journal order within each partition.
 
-    Of a cell, a session and a limit only the newest row is kept: they are absolute values.
+    Of a cell, a session, a limit, an account and a grant only the newest row is kept: they are
+    absolute values.
     """
     minutes = _gather(records, lambda decoded: decoded.cells, late=False)
     sessions = _gather(records, lambda decoded: decoded.sessions)
     limits = _gather(records, states_in_range)
+    accounts = _gather(records, lambda decoded: decoded.accounts)
+    grants = _gather(records, lambda decoded: decoded.grants)
     return Batch(
         minutes=None if minutes is None else newest_rows(minutes, _CELL_IDENTITY),
         late_minutes=_gather(records, lambda decoded: decoded.late_minutes, late=True),
@@ -54,6 +62,12 @@ def make_batch(records: Sequence[Decoded], stored_at_us: int) -> Batch:
         sessions=None if sessions is None else newest_rows(sessions, _SESSION_IDENTITY),
         limit_states=None if limits is None else newest_rows(limits, _LIMIT_IDENTITY),
         thresholds=_gather(records, thresholds_of),
+        credits={
+            "corrections": _gather(records, corrections_with_keys),
+            "accounts": None if accounts is None else newest_rows(accounts, _ACCOUNT_IDENTITY),
+            "grants": None if grants is None else newest_rows(grants, _GRANT_IDENTITY),
+            "draws": _gather(records, draws_of),
+        },
         ledger=_ledger(records, stored_at_us),
     )
 

@@ -52,7 +52,7 @@ def flush(
     #    minutes, of each cell its newest row, because coarse rows are computed from them;
     #    late rows of every grain, because once a window is read from coarse rows, its late
     #    minutes are not looked at any more, and no coarse row is computed from them; charges,
-    #    sessions and limits, which no other row needs.
+    #    sessions, limits and accounts, which no other row needs.
     for refused in insert("usage_minutes", batch.minutes):
         _hold(partitions, refused)
     insert("charges", batch.charges)
@@ -62,6 +62,8 @@ def flush(
     insert("sessions", batch.sessions)
     insert("limit_states", batch.limit_states)
     insert("thresholds", batch.thresholds)
+    for target, table in batch.credits.items():
+        insert(target, table)
 
     # 3. Coarse rows of the windows that have closed. After all minutes of this flush, which may
     #    be the windows' last; the clock lets none change afterwards. A refused minute (step 2)

@@ -69,6 +69,10 @@ class Decoded:
     charges: pa.Table | None
     sessions: pa.Table | None
     limit_states: pa.Table | None
+    corrections: pa.Table | None
+    accounts: pa.Table | None
+    grants: pa.Table | None
+    draws: pa.Table | None
     crossings: Sequence[Mapping[str, Any]]
     """What happened to limits and balances, as CROSSINGS tells it."""
 
@@ -113,6 +117,10 @@ def decode(record: JournalRecord) -> Decoded:
         table(Section.CHARGES, rows.CHARGE),
         table(Section.SESSIONS, rows.SESSION),
         table(Section.LIMIT_STATES, rows.LIMIT_STATE),
+        table(Section.CORRECTIONS, rows.CORRECTION),
+        table(Section.ACCOUNTS, rows.ACCOUNT),
+        table(Section.GRANTS, rows.GRANT),
+        table(Section.DRAWS, rows.DRAW),
         _crossings(sections),
     )
     assert header.kind is not Kind.IDLE or decoded.row_count == 0, "an idle record counts nothing"
@@ -134,7 +142,15 @@ def charges_with_keys(decoded: Decoded) -> pa.Table | None:
 
     MalformedRecord if a charge points to no cell of the record.
     """
-    charges = decoded.charges
+    return _with_keys(decoded, decoded.charges, "a charge")
+
+
+def corrections_with_keys(decoded: Decoded) -> pa.Table | None:
+    """Return the corrections in the same way."""
+    return _with_keys(decoded, decoded.corrections, "a correction")
+
+
+def _with_keys(decoded: Decoded, charges: pa.Table | None, what: str) -> pa.Table | None:
     if charges is None or charges.num_rows == 0:
         return None
     names = [column.name for column in rows.CELL_KEY]
@@ -142,7 +158,7 @@ def charges_with_keys(decoded: Decoded) -> pa.Table | None:
     on_time = 0 if decoded.cells is None else decoded.cells.num_rows
     cell = charges["cell"].to_numpy()
     if not parts or cell.min() < 0 or cell.max() >= sum(part.num_rows for part in parts):
-        raise MalformedRecord("a charge points to a cell that the record does not have")
+        raise MalformedRecord(f"{what} points to a cell that the record does not have")
     keys = pa.concat_tables([part.select(names) for part in parts])
     keys = keys.unify_dictionaries().combine_chunks().take(pa.array(cell))
     table = charges.drop_columns(["cell"])

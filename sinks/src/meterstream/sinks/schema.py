@@ -69,7 +69,7 @@ def definitions() -> str:
     parts = [Template(functions).safe_substitute(fill), Template(cells).safe_substitute(fill)]
     for by, key in DIMENSIONS.items():
         parts.append(Template(usage_by).safe_substitute(by=by, key=key))
-    others = ("limits.sql", "unpriced_usage.sql")
+    others = ("limits.sql", "unpriced_usage.sql", "credits.sql")
     parts.extend(folder.joinpath(name).read_text("utf-8") for name in others)
     return "\n".join(parts)
 

@@ -18,6 +18,10 @@ CELLS_TABLES: Final = (
     "sessions",
     "limit_states",
     "thresholds",
+    "corrections",
+    "accounts",
+    "grants",
+    "draws",
     "ledger",
 )
 HISTORY_TABLES: Final = ("runs", "agent_sessions_daily")

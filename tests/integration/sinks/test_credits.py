@@ -1,0 +1,93 @@
+"""Accounts, draws and corrections on the real engine, as the core's records bring them."""
+
+from decimal import Decimal
+from typing import Any
+
+from clickhouse_connect.driver.client import Client
+from tests.support.craft import NOW, Json, Partition, entries, envelope, run, text_of, void
+from tests.support.journal import TODAY_US, Writer, decoded
+
+from meterstream.schemas.journal import Section, unpack_sections
+from meterstream.schemas.verdicts import Verdict
+from meterstream.sinks.flush import flush
+from meterstream.sinks.record import JournalRecord
+from meterstream.sinks.state import PartitionState
+from meterstream.sinks.store import ClickHouseStore
+from meterstream.streams.core import Step
+
+
+def grant(grant_id: str, kind: str, amount: int, **data: Any) -> Json:
+    """Return a grant of credits to the team."""
+    about = {"team_id": "team", "grant_id": grant_id, "kind": kind, "amount_micro": amount}
+    return envelope("credits.granted", grant_id, NOW, {**about, **data})
+
+
+def written(writer: Writer, step: Step, events: int) -> JournalRecord:
+    """Return a step of the core as a record that the sink reads."""
+    sections: dict[Section, bytes] = {
+        section: bytes(data)
+        for section, data in unpack_sections(step.value).items()
+        if section is not Section.VERDICTS
+    }
+    return writer.record(verdicts=[Verdict.COUNTED] * events, sections=sections)
+
+
+def test_credits_are_stored_and_given_back(migrated: Client, store: ClickHouseStore) -> None:
+    """Draws by kind, balances, grants and corrections are right however often a flush is done."""
+    partition, writer = Partition(clock_us=TODAY_US), Writer()
+    reward = grant("g-2", "reward", 200, priority=10, expires_at=text_of(TODAY_US + 10**12))
+    paid = run("e-1", TODAY_US, session_id="s", credits_micro=500, latency_us=5_000)
+    broke = run("e-2", TODAY_US, run_id="other", credits_micro=900)
+    steps = [
+        (partition.take(paid, control=entries(grant("g-1", "funded", 1000), reward)), 1),
+        (partition.take(broke), 1),
+        (partition.take(control=entries(void(paid), first=2)), 0),
+    ]
+    records = [writer.genesis(TODAY_US), *(written(writer, step, events) for step, events in steps)]
+    for _ in range(2):
+        state = PartitionState(0)
+        for one in decoded(*records):
+            state.add(one)
+        flush([state], store, lambda links: None, now_us=0)
+
+    def rows(sql: str) -> list[tuple[object, ...]]:
+        return [tuple(row) for row in migrated.query(sql).result_rows]
+
+    micro = Decimal(1) / 1_000_000
+    assert rows("SELECT balance, granted, drawn, is_exhausted FROM balances") == [
+        (300 * micro, 1200 * micro, 900 * micro, 0)
+    ]
+    endless = "toYear(expires_at) = 2299"
+    assert rows(f"SELECT grant_id, left_micro, {endless} FROM grants FINAL ORDER BY 1") == [
+        ("g-1", 300, 1),
+        ("g-2", 0, 0),
+    ]
+    drawn = "SELECT event_offset, control_offset, grant_id, kind, amount_micro FROM draws FINAL"
+    assert rows(f"{drawn} ORDER BY journal_offset, number") == [
+        (0, -1, "g-2", "reward", 200),
+        (0, -1, "g-1", "funded", 300),
+        (1, -1, "g-1", "funded", 700),
+        (1, -1, "", "overdraft", 200),
+        (-1, 2, "", "overdraft", -200),
+        (-1, 2, "g-1", "funded", -300),
+    ]
+    assert rows("SELECT run_id, original_id, runs, credits_micro, late FROM corrections FINAL") == [
+        ("run", "e-1", -1, -500, 3)
+    ]
+    usage = "usage_by_team(window = '1d', zone = 'UTC', since = '', until = '')"
+    assert rows(f"SELECT runs, credits_micro, latency_p50_ms FROM {usage}")[0][:2] == (1, 900)
+    migrated.command(
+        "INSERT INTO runs (event_offset, event_time, event_type, team_id, run_id, session_id,"
+        " events_topic_id, generation, partition, log_time, version)"
+        " SELECT event_offset, event_time, 'completed', team_id,"
+        " if(event_offset = 0, 'run', 'other'), 's', events_topic_id, generation, partition,"
+        " log_time, 1"
+        " FROM charges FINAL"
+    )
+    assert rows("SELECT run_id, kind, credits_micro FROM draws_by_run ORDER BY 1, 2") == [
+        ("other", "funded", 700),
+        ("other", "overdraft", 200),
+        ("run", "funded", 0),
+        ("run", "overdraft", -200),
+        ("run", "reward", 200),
+    ]
