@@ -189,7 +189,7 @@ def test_charges_carry_their_cells() -> None:
 
 def test_corrections_explain_late_rows(tmp_path: Path) -> None:
     """What a void takes back is in no charge, and yet no difference."""
-    taken = {"runs": -1, "credits_micro": -3, "cell": 0}
+    taken: dict[str, object] = {"runs": -1, "credits_micro": -3, "cell": 0}
     made = block(*record([], late=[cell(0, runs=-1, credits_micro=-3)], corrections=[taken]))
     findings = Findings()
     Usage(made.segment, tmp_path, "journal").add(made, charged(made), findings)
