@@ -34,6 +34,9 @@ SUMS: Final = (
     "cached_tokens",
     "reasoning_tokens",
     "credits_micro",
+    "amount_micro",
+    "cost_micro",
+    "session_us",
 )
 LEVELS: Final = ("0.5", "0.9", "0.95", "0.99")
 _LAST_YEAR: Final = 2104

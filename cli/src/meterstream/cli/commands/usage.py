@@ -85,7 +85,10 @@ def usage(
         when = "in that time" if since or until else "yet"
         note(f"note: no usage {when}. `meterstream generate` sends some")
     if unpriced := sum(row["unpriced_runs"] for row in answer.rows):
-        note(f"note: {unpriced:,} runs were priced by no rate card, and cost nothing")
+        note(
+            f"note: no rate card priced {unpriced:,} runs or spans of session time, so nothing is"
+            " charged for them yet. The view unpriced_usage tells what a card lacks"
+        )
     if len(answer.rows) == limit:
         note(f"note: only the first {limit} rows; --limit shows more")
 

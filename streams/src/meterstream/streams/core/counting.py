@@ -46,9 +46,10 @@ class Uncounted:
         Raises CellFull if they do not fit into their cells, or one of them into its charge.
         """
         time = self._session_time()
-        for i in time.signs():
-            if counted[i]:
-                time.take(*time.look(i))
+        if len(self.runs.at) < len(self.valid.events):  # else there are runs alone
+            for i in time.signs():
+                if counted[i]:
+                    time.take(*time.look(i))
         if any(span.is_too_dear for span in time.spans):
             raise CellFull
         charged = with_session_time(self.runs, time.spans)

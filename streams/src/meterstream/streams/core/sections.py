@@ -149,20 +149,21 @@ def _fold(
 
 
 def _encode_charges(runs: Priced, counted: _Mask, offsets: _I64, row: _I64) -> bytes:
+    chosen: _Mask | slice = slice(None) if counted.all() else counted
     columns: dict[str, Any] = {
-        "event_offset": offsets[counted],
-        "event_time": pa.array(runs.times_us[counted]).cast(pa.timestamp("us", tz="UTC")),
-        "cell": row[counted].astype(np.int32),
+        "event_offset": offsets[chosen],
+        "event_time": pa.array(runs.times_us[chosen]).cast(pa.timestamp("us", tz="UTC")),
+        "cell": row[chosen].astype(np.int32),
         "card": pa.DictionaryArray.from_arrays(
-            runs.label[counted].astype(np.int32), pa.array(runs.labels)
+            runs.label[chosen].astype(np.int32), pa.array(runs.labels)
         ),
-        "credits_micro": runs.total_micro[counted],
+        "credits_micro": runs.total_micro[chosen],
     }
     for i, component in enumerate(CHARGE_COMPONENTS):
-        columns[component.name] = runs.components[i][counted]
-    columns["line"] = runs.line[counted].astype(np.int32)
+        columns[component.name] = runs.components[i][chosen]
+    columns["line"] = runs.line[chosen].astype(np.int32)
     for name in ("multiplier_ppm", "session_us", "amount_micro", "cost_micro"):
-        columns[name] = getattr(runs, name)[counted]
+        columns[name] = getattr(runs, name)[chosen]
     return encode_columns(columns, CHARGE_SCHEMA)
 
 
