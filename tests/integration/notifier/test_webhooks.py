@@ -84,7 +84,7 @@ def events(count: int, first: int = 0) -> list[dict[str, Any]]:
 
 def test_kills(kafka: str, prefix: str, hook: Receiver, start: Start) -> None:
     """Over kills no event is missing, each kill repeats one at most, and with the same id."""
-    thresholds, kills, each_time = Thresholds(kafka, prefix), 4, 12
+    thresholds, kills, each_time = Thresholds(kafka, prefix), 3, 12
     kept_back, release = 0, threading.Event()
 
     def answer(_: object) -> tuple[int, dict[str, str]]:

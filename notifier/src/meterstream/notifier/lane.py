@@ -169,7 +169,6 @@ class Lane:
             return
         self._to_open.clear()
         self._missed.inc(self._places.missed)
-        self._places.missed = 0
 
     def _open_again(self) -> None:
         """Read all partitions from where they stand, once Kafka tells where that is."""

@@ -45,7 +45,7 @@ class Places:
         stop: threading.Event,
     ) -> None:
         self.missed = 0
-        """Offsets that retention removed before they were read."""
+        """Offsets that retention had removed before they were read, as the last `find` saw it."""
         self._consumer = consumer
         self._topic = topic
         self._find_id = find_id
@@ -64,6 +64,7 @@ class Places:
         """
         self._notice_another(self._find_id())
         self.let_go()
+        self.missed = 0
         wanted = [TopicPartition(self._topic, partition) for partition in partitions]
         starts = []
         for committed in self._consumer.committed(wanted, timeout=TIMEOUT_S):
