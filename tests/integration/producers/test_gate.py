@@ -1,5 +1,6 @@
 """The gate on a real broker: it reads what is committed, from the beginning, then on."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,30 @@ def test_a_gate_reads_all_that_was_committed_and_follows(kafka: str, prefix: str
     with _gate(kafka, prefix) as again:
         again.wait_ready(TIMEOUT_S)
         assert again.check("team-1").rule == "blocked"
+
+
+def test_a_topic_that_never_rests_is_read_to_its_end(kafka: str, prefix: str) -> None:
+    """A gate is ready once it has what was there when it began, whatever is written meanwhile."""
+    topic = StatesTopic(kafka, prefix)
+    topic.create()
+    topic.write(limit(used=10), heartbeats(1))
+    stop = threading.Event()
+
+    def write() -> None:
+        order = 1
+        while not stop.wait(0.02):
+            order += 1
+            topic.write(heartbeats(order))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        with _gate(kafka, prefix) as gate:
+            gate.wait_ready(TIMEOUT_S)
+            assert not gate.check("team-1")
+    finally:
+        stop.set()
+        writer.join(TIMEOUT_S)
 
 
 def _why_not_ready(gate: LimitGate) -> str:

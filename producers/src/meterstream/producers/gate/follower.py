@@ -57,6 +57,8 @@ class Follower:
         self._report: Final = report
         self._next: Final[dict[int, int]] = {}
         """The offset behind the last record taken, by partition."""
+        self._ends: Final[dict[int, int]] = {}
+        """Where partitions ended that were assigned and not read to there yet."""
         self._backoff_s = _LEAST_BACKOFF_S
         self._stop: Final = threading.Event()
         self.loaded: Final = threading.Event()
@@ -129,21 +131,29 @@ class Follower:
         for partition in self._known.partitions:
             partition.begins_anew()
         self._next.clear()
-        self.consumer.assign(
-            [
-                TopicPartition(topic, number, OFFSET_BEGINNING)
-                for number in range(len(found.partitions))
-            ]
+        places = [
+            TopicPartition(topic, number, OFFSET_BEGINNING)
+            for number in range(len(found.partitions))
+        ]
+        for place in places:
+            self._look_for_end(place.partition)
+        self.consumer.assign(places)
+
+    def _look_for_end(self, number: int) -> None:
+        place = TopicPartition(self._settings.topic, number)
+        _, self._ends[number] = self.consumer.get_watermark_offsets(
+            place, timeout=_METADATA_TIMEOUT_S
         )
 
     def _turn(self) -> None:
         size = _BATCH if self.loaded.is_set() else _BATCH_LOADING
+        message: Any
         for message in self.consumer.consume(size, _POLL_S):
             error = message.error()
             if error is None:
                 self._take(message)
             elif error.code() == KafkaError._PARTITION_EOF:
-                self._reached_end(message)
+                self._reached_end(message.partition())
             elif error.code() != _NO_GROUP:
                 raise KafkaException(error)
         self._each_turn()
@@ -152,15 +162,20 @@ class Follower:
         number, offset = message.partition(), message.offset()
         if offset < self._next.get(number, 0):
             self._known.partitions[number].begins_anew()
+            self._look_for_end(number)
         self._next[number] = offset + 1
         try:
             self._known.take(number, message.key(), message.value())
         except UnreadableState as error:
             self._metrics.ignored("unreadable")
             self._report(error)
+        # A partition that is always written to may never be told to have ended.
+        if (end := self._ends.get(number)) is not None and offset + 1 >= end:
+            self._reached_end(number)
 
-    def _reached_end(self, message: Any) -> None:
-        self._known.reached_end(message.partition())
+    def _reached_end(self, number: int) -> None:
+        self._ends.pop(number, None)
+        self._known.reached_end(number)
         self._backoff_s = _LEAST_BACKOFF_S
         self.last_problem = None
         if not self.loaded.is_set() and self._known.loaded:
