@@ -279,6 +279,8 @@ def _carry_out(
     if not as_json:
         for line in (line for change in found for line in change.lines()):
             click.echo(line)
+    if any(change.name.organisation_id for change in found):
+        note("note: limits of organisations are kept, but this version does not decide them")
     outcome = NOTHING
     if not dry_run:
         now = datetime.now(UTC)
