@@ -47,4 +47,6 @@ def test_topics_say_what_kafka_must_be_set_to() -> None:
     }
     assert settings["journal"]["max.message.bytes"] == "16777216"
     assert settings["catalog"]["cleanup.policy"] == "compact"
+    assert settings["limit-states"]["segment.bytes"] == "67108864"
+    assert "segment.bytes" not in settings["catalog"]
     assert all(config["message.timestamp.type"] == "LogAppendTime" for config in settings.values())

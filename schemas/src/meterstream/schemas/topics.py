@@ -32,6 +32,8 @@ class TopicSpec:
     retention_ms: int | None = None
     max_message_bytes: int | None = None
     purpose: str = ""
+    segment_bytes: int | None = None
+    """Of a compacted topic that is read whole: its last segment is never compacted."""
 
     def config(self) -> dict[str, str]:
         """Return the topic's settings in Kafka's own names."""
@@ -42,6 +44,8 @@ class TopicSpec:
             settings["retention.ms"] = str(self.retention_ms)
         if self.max_message_bytes is not None:
             settings["max.message.bytes"] = str(self.max_message_bytes)
+        if self.segment_bytes is not None:
+            settings["segment.bytes"] = str(self.segment_bytes)
         return settings
 
 
@@ -49,6 +53,9 @@ LEAST_MESSAGE_BYTES: Final = 256 * 1024
 """What every topic must take in one batch: the largest event with room to spare, and what the SDK
 sends at once. A batch that a broker refuses for its size would be overtaken by the next one."""
 JOURNAL_MESSAGE_BYTES: Final = 16 * 1024 * 1024
+STATES_SEGMENT_BYTES: Final = 64 * 1024 * 1024
+"""Who starts reads all states, and those that newer ones replaced until they are compacted: with
+Kafka's own gigabyte they would be read for minutes."""
 
 TOPICS: Final = (
     TopicSpec(EVENTS, True, "delete", True, 7 * _DAY_MS, None, "run and session events"),
@@ -60,7 +67,14 @@ TOPICS: Final = (
     TopicSpec(SNAPSHOTS, True, "compact", True, None, JOURNAL_MESSAGE_BYTES, "the meter's state"),
     TopicSpec(DLQ, True, "delete", True, 35 * _DAY_MS, None, "rejected events with their reasons"),
     TopicSpec(THRESHOLDS, True, "delete", True, 35 * _DAY_MS, None, "limits reached (public)"),
-    TopicSpec(LIMIT_STATES, True, "compact", True, None, None, "the state of limits (public)"),
+    TopicSpec(
+        LIMIT_STATES,
+        True,
+        "compact",
+        True,
+        purpose="the state of limits (public)",
+        segment_bytes=STATES_SEGMENT_BYTES,
+    ),
     TopicSpec(ORG_USAGE, True, "delete", True, 7 * _DAY_MS, None, "team totals for organisations"),
     TopicSpec(
         NOTIFICATIONS_DLQ,
