@@ -187,3 +187,41 @@ def test_numbers_that_no_column_holds_are_no_events(field: str, number: int, is_
     data = {"team_id": "t", field: {"pages": number} if field == "quantities" else number}
     told = {"id": "e", "source": "/a", "type": "t", "time": "2026-11-22T12:00:00Z", "data": data}
     assert (read_event(json.dumps(told).encode()) is not None) is is_read
+
+
+def test_session_time_is_no_run() -> None:
+    """A charge for session time makes no row of the history, and no run is missed for it."""
+    writer = Writer()
+    writer.genesis(TODAY_US)
+    cells = [cell(TODAY_US, model="m-1"), cell(TODAY_US, operation="session", runs=0)]
+    charges = [
+        {"event_offset": at, "event_time": NOON_US, "credits_micro": 7, "card": "c", "cell": at}
+        for at in range(2)
+    ]
+    history = make_history(decode(writer.step(cells, charges=charges)), {0: event()})
+    assert history.runs is not None
+    assert history.runs["event_offset"].to_pylist() == [0]
+    assert (history.missing, list(history.damaged)) == (0, [])
+    alone = decode(writer.step(cells[1:], charges=[{**charges[0], "event_offset": 2}]))
+    assert make_history(alone, {}).runs is None
+
+
+def test_a_run_keeps_the_line_and_the_amounts_of_its_charge() -> None:
+    """What explains a charge stands beside the run; a run that only began has no line."""
+    writer = Writer()
+    writer.genesis(TODAY_US)
+    charge = {
+        "event_offset": 0, "event_time": NOON_US, "card": "c", "line": 3,
+        "multiplier_ppm": 1_500_000, "amount_micro": 11, "cost_micro": 5,
+    }  # fmt: skip
+    decoded = decode(
+        writer.step([cell(TODAY_US, model="m-1")], charges=[charge], verdicts=[Verdict.COUNTED] * 2)
+    )
+    begun = event(type="meterstream.run.started.v1")
+    history = make_history(decoded, {0: event(), 1: begun})
+    assert history.runs is not None
+    names = ("line", "multiplier_ppm", "amount_micro", "cost_micro")
+    assert [[row[name] for name in names] for row in history.runs.to_pylist()] == [
+        [3, 1_500_000, 11, 5],
+        [-1, 1_000_000, 0, 0],
+    ]

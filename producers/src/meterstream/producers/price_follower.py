@@ -31,8 +31,8 @@ class PriceFollower:
 
     It needs the right to read the topic, and no group. Nothing waits for it: until it has read all
     that stood in the topic when it began, an estimate raises PricesUnknown; `wait` waits for that.
-    Where the broker is away it tries again, and prices stay as they were known. Close it, or use it
-    as a context manager.
+    Where the broker is away it tries again, and prices stay as they were known. Make it after
+    forking. Close it, or use it as a context manager.
     """
 
     def __init__(self, settings: PublisherSettings) -> None:

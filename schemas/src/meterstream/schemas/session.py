@@ -29,13 +29,13 @@ class SessionStartedData(_Session):
 
 
 class SessionHeartbeatData(_Session):
-    """A session is still up."""
+    """A session is still up; its time since the sign before is charged."""
 
     machine_size: Code | None = None
 
 
 class SessionEndedData(_Session):
-    """A session has ended."""
+    """A session has ended; its time since the sign before is charged, and none after it."""
 
     machine_size: Code | None = None
     status: Literal["completed", "failed", "cancelled"] = "completed"
