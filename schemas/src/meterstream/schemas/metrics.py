@@ -113,6 +113,31 @@ METER: Final = (
         "Journal records written, by kind",
         ("partition", "kind"),
     ),
+    Metric("meter", "limits", "gauge", "limits", "Limits in force, of teams", _P),
+    Metric(
+        "meter",
+        "total_subjects",
+        "gauge",
+        "subjects",
+        "Teams, users, agents, projects and features whose totals are kept, whatever the window",
+        _P,
+    ),
+    Metric("meter", "accounts", "gauge", "accounts", "Teams that have an account of credits", _P),
+    *(
+        Metric("meter", f"credits_{name}_micro", "gauge", "micro-credits", help_text, _P)
+        for name, help_text in (
+            ("granted", "All that accounts were ever granted, rollovers and refunds included"),
+            ("overdrawn", "What accounts have drawn and no grant has paid yet"),
+            ("drawn", "All that was ever drawn for charges, less what was given back"),
+            ("expired", "All that ever expired"),
+            ("rolled_over", "All that ever left a grant to be carried over"),
+            ("left", "What is left of all grants"),
+            (
+                "difference",
+                "granted + overdrawn - drawn - expired - rolled over - left: always 0. Alarm",
+            ),
+        )
+    ),
     Metric("meter", "journal_bytes", "counter", "bytes", "Bytes of journal records written", _P),
     Metric(
         "meter",
@@ -231,8 +256,8 @@ PUBLISHER: Final = (
         "threshold_seconds",
         "histogram",
         "seconds",
-        "From the log time of the journal record that tells a crossing to its publication. What the"
-        " meter takes before is in meterstream_meter_stage_seconds; log times have milliseconds",
+        "From the log time of the event that crossed (of the journal record, where no event did) to"
+        " the publication of the threshold event",
         (),
         TIME_BUCKETS,
     ),

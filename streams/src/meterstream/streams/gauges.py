@@ -26,6 +26,11 @@ def measure_state(
     metrics.live_cells.labels(label).set(state.live_cells)
     metrics.dedup_ids.labels(label).set(state.dedup_ids)
     metrics.dedup_bytes.labels(label).set(state.dedup_bytes)
+    metrics.limits.labels(label).set(len(state.control.limits))
+    metrics.total_subjects.labels(label).set(len(state.totals))
+    metrics.accounts.labels(label).set(len(state.ledger))
+    for name, amount in state.ledger.sums.items():
+        metrics.of_accounts(name).labels(label).set(amount)
 
 
 def measure_step(metrics: MeterMetrics, partition: int, step: Step, events: int) -> None:

@@ -25,6 +25,16 @@ class MeterMetrics:
     void_records: Counter
     restarts: Counter
     live_cells: Gauge
+    limits: Gauge
+    total_subjects: Gauge
+    accounts: Gauge
+    credits_granted_micro: Gauge
+    credits_overdrawn_micro: Gauge
+    credits_drawn_micro: Gauge
+    credits_expired_micro: Gauge
+    credits_rolled_over_micro: Gauge
+    credits_left_micro: Gauge
+    credits_difference_micro: Gauge
     dedup_ids: Gauge
     dedup_bytes: Gauge
     dedup_over_budget: Gauge
@@ -40,6 +50,11 @@ class MeterMetrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         vars(self).update(build(METER, self.registry))
+
+    def of_accounts(self, name: str) -> Gauge:
+        """Return the gauge of one of the ledger's `SUMS`."""
+        gauge: Gauge = getattr(self, f"credits_{name}_micro")
+        return gauge
 
     def forget(self, partition: int) -> None:
         """Drop the gauges of a partition that others work on now; counters stay."""

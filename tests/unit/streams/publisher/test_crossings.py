@@ -30,8 +30,19 @@ def events_of(*rows: Any) -> list[dict[str, Any]]:
     for one in told:
         assert parse_event(one.value, THRESHOLDS).source == "/t.thresholds"
         assert one.key == b"team-1"
-        assert one.decided_us == DAY_1_US + 5_000_000
+        assert one.caused_us == DAY_1_US + 5_000_000
     return [json.loads(one.value) for one in told]
+
+
+def test_the_time_since_its_event() -> None:
+    """How long it took is measured from the log time of the event that crossed, if one did."""
+    at_us = DAY_1_US + 4_000_000
+    for row, caused_us in (
+        (crossing("reached", cause_log_time_us=at_us), at_us),
+        (crossing("reset", reason="window"), DAY_1_US + 5_000_000),
+    ):
+        (told,) = threshold_records(json.dumps([row]).encode(), record(), 3, "/t.thresholds")
+        assert told.caused_us == caused_us
 
 
 def test_a_level_that_was_reached() -> None:

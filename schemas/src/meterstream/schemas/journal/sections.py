@@ -52,11 +52,14 @@ class Section(IntEnum):
     record; rows of other windows are only what is known of them."""
     CROSSINGS = 14
     """JSON: [{kind, team_id, limit_id, limit_version, subject, subject_id, measure, window,
-    window_start_us, window_end_us, amount, used, level_permille, reason, cause}, ...] in the order
-    of their events, first those that no event caused. `kind` is `reached` (a level, once in a
-    window and version), `blocked` or `reset` (a hard limit began or ceased to block). `reason` of
-    a reset is window, changed, removed or corrected. `cause` is the event that made the difference
-    (offset, source, id), and left out where none did."""
+    window_start_us, window_end_us, amount, used, level_permille, reason, cause,
+    cause_log_time_us}, ...] in the order of their events, first those that no event caused.
+    `kind` is `reached` (a level, once in a window and version), `blocked` or `reset` (a hard limit
+    began or ceased to block). `reason` of a reset is window, changed, removed or corrected. `cause`
+    is the event that made the difference (offset, source, id), with its log time, and left out
+    where none did. Then, of balances, `low` (a level, with balance_micro), `reset` (its reason is
+    credited, changed or corrected), `exhausted` {team_id, balance_micro, overdraft_micro, cause}
+    and `expiring` {team_id, grant_id, left_micro, expires_at_us}."""
     TOTALS = 15
     """Arrow, only in a genesis: what each subject had used in the windows that it carries over."""
     REACHED = 16

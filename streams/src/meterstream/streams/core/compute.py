@@ -47,7 +47,7 @@ from .entries import Entries, EntryReject, KeptEntry, encode_entries, judge_cata
 from .identity import identity_digest, split_digests
 from .judge import Candidates, judge_identities, judge_in_order
 from .ledger_rows import encode_ledger
-from .limit_rows import encode_limits
+from .limit_rows import CauseOf, encode_limits
 from .policy import Policy
 from .posting import charges_of, post
 from .pricing import Priced, price_runs
@@ -347,7 +347,7 @@ def _decide_limits(
     counted: NDArray[np.bool_],
     sessions: tuple[Session, ...],
     clock_us: int,
-) -> tuple[Decided, dict[int, tuple[int, str, str]], Mapping[Window, Used] | None]:
+) -> tuple[Decided, CauseOf, Mapping[Window, Used] | None]:
     """Return where limits stand after this step, the causes of their crossings, and what was used.
 
     Limits that entries of this step set are in force for its events. `clock_us` is the clock after
@@ -369,12 +369,11 @@ def _decide_limits(
         anew,
     )
     decided = decision.decide(state.clock_us, tell_all=state.is_untold)
-    causes = {}
-    for one in decided.crossings:
-        if one.at is not None:
-            i = int(at[one.at])
-            event = valid.events[i]
-            causes[one.at] = batch.offsets[int(valid.at[i])], event.source, event.id
+    causes = {
+        one.at: _cause_of(batch, valid, int(at[one.at]))
+        for one in decided.crossings
+        if one.at is not None
+    }
     return decided, causes, used
 
 
@@ -390,10 +389,16 @@ def _with_cause(
     """Return what is told of an account; `charged` are the valid events of the charges."""
     if note.at is None:
         return note.told
-    i = int(charged[note.at])
-    event = valid.events[i]
-    cause = {"offset": batch.offsets[int(valid.at[i])], "source": event.source, "id": event.id}
-    return {**note.told, "cause": cause}
+    return {**note.told, **_cause_of(batch, valid, int(charged[note.at]))}
+
+
+def _cause_of(batch: EventBatch, valid: Valid, i: int) -> dict[str, object]:
+    """Return how a crossing names the valid event that caused it."""
+    event, position = valid.events[i], int(valid.at[i])
+    return {
+        "cause": {"offset": batch.offsets[position], "source": event.source, "id": event.id},
+        "cause_log_time_us": batch.log_times_us[position],
+    }
 
 
 def _starts(

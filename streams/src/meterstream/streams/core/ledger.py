@@ -15,6 +15,10 @@ from .draws import Draws
 _I64 = NDArray[np.int64]
 
 
+SUMS: Final = ("granted", "overdrawn", "drawn", "expired", "rolled_over", "left", "difference")
+"""What is added up over accounts; of the difference between them nothing may ever come."""
+
+
 @dataclass(frozen=True, slots=True)
 class Charged:
     """The charges of a record in the order of their offsets. Arrays of one length."""
@@ -49,6 +53,8 @@ class Ledger:
 
     def __init__(self) -> None:
         self._accounts: dict[str, Account] = {}
+        self.sums = dict.fromkeys(SUMS, 0)
+        """Micro-credits of all accounts together."""
         self._due: list[tuple[int, str]] = []
         """A heap; what an account itself does not say any more is passed over."""
 
@@ -84,5 +90,7 @@ class Ledger:
         for account in accounts:
             before = self._accounts.get(account.team_id)
             self._accounts[account.team_id] = account
+            for name in SUMS:
+                self.sums[name] += getattr(account, name) - getattr(before, name, 0)
             if account.due_us != NEVER and (before is None or before.due_us != account.due_us):
                 heapq.heappush(self._due, (account.due_us, account.team_id))

@@ -21,8 +21,8 @@ from .limits import Index, Stand, Standings
 from .windows import Window
 
 LIMIT_STATE_SCHEMA: Final = arrow_schema(LIMIT_STATE)
-CauseOf = Mapping[int, tuple[int, str, str]]
-"""Offset, source and id of the uses by which levels were reached."""
+CauseOf = Mapping[int, Mapping[str, object]]
+"""How crossings name the events behind uses, by the number of the use."""
 
 
 def encode_limits(
@@ -112,8 +112,7 @@ def _crossing(one: Crossing, causes: CauseOf) -> dict[str, object]:
     if one.reason is not None:
         found["reason"] = one.reason
     if one.at is not None:
-        offset, source, event_id = causes[one.at]
-        found["cause"] = {"offset": offset, "source": source, "id": event_id}
+        found |= causes[one.at]
     return found
 
 

@@ -89,6 +89,9 @@ class Totals:
         self._tables: dict[Window, _I64] = {}
         """Shape (subjects, MEASURES), by the numbers of the subjects; some may lie beyond it."""
 
+    def __len__(self) -> int:
+        return len(self.subjects.names)
+
     def by_window(
         self, keys: Sequence[CellKey], amounts: _I64, zone_of: ZoneOf
     ) -> dict[Window, Used]:

@@ -28,8 +28,8 @@ class ThresholdRecord(NamedTuple):
     """As the journal names it: reached, blocked, reset, low, exhausted or expiring."""
     key: bytes
     value: bytes
-    decided_us: int
-    """Log time of the journal record that told it."""
+    caused_us: int
+    """Log time of the event that caused it; of the journal record where none did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,8 @@ def threshold_records(
             )
             value = event.model_dump_json(exclude_none=True).encode()
             key = _owner(row).encode()
-            found.append(ThresholdRecord(row["kind"], key, value, record.timestamp_us))
+            caused_us = int(row.get("cause_log_time_us", record.timestamp_us))
+            found.append(ThresholdRecord(row["kind"], key, value, caused_us))
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         said = f"{error.error_count()} fields" if isinstance(error, ValidationError) else error
         raise MalformedRecord(

@@ -225,7 +225,7 @@ class Slot:
                 self._metrics.lost_dead_letters.labels(self._label).inc()
         for threshold in self._pending.thresholds:
             self._metrics.threshold_events.labels(self._label, threshold.kind).inc()
-            self._metrics.threshold_seconds.observe(max(0, now_us - threshold.decided_us) / 1e6)
+            self._metrics.threshold_seconds.observe(max(0, now_us - threshold.caused_us) / 1e6)
         self._metrics.limit_states.labels(self._label).inc(len(self._pending.states))
 
     def heartbeat(self) -> Place | None:
