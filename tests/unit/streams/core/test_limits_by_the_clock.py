@@ -121,6 +121,17 @@ def test_a_batch_that_passes_midnight_tells_the_new_day() -> None:
     assert not is_due(partition)
 
 
+def test_a_limit_that_is_set_before_the_clock_came_is_told_when_it_comes() -> None:
+    """In a partition whose clock is behind the day of a limit, that day is told as it begins."""
+    partition = limited(limit(), clock_us=0)
+    assert is_due(partition) is False
+    partition.idle(NOW)
+    assert is_due(partition)
+    step = partition.take_batch(None)
+    assert (told(step), states(step)) == ([], [(0, 0, 0, 0)])
+    assert not is_due(partition)
+
+
 def test_raising_a_limit_admits_and_arms_it_again() -> None:
     """The next version begins without a level, and is reached anew."""
     partition = limited(limit())

@@ -256,7 +256,9 @@ class Decision:
         groups: dict[tuple[Window, Window], list[Limit]] = {}
         for limit in _of_windows(after.limits):
             windows = before.window_of(limit), after.window_of(limit)
-            if tell_all or windows[0] != windows[1]:
+            # One that was set when the clock was behind its window was told too early to be seen.
+            comes = before.clock_us < windows[1].start_us <= after.clock_us
+            if tell_all or comes or windows[0] != windows[1]:
                 groups.setdefault(windows, []).append(limit)
         for (last, window), limits in groups.items():
             index = Index.of(limits, self._totals.subjects)
