@@ -24,6 +24,7 @@ from meterstream.cli.ledger import read_ledger
 from meterstream.cli.topic_admin import TopicAdmin
 from meterstream.schemas.journal import HEADER_KEY
 from meterstream.schemas.journal.header import NONE
+from meterstream.schemas.topics import TOPICS
 from meterstream.sinks.migrate import migrate
 from meterstream.sinks.service import Service
 from meterstream.sinks.settings import load_settings
@@ -164,7 +165,7 @@ class Pipeline:
         self.void_offset = -1
         """Journal offset of a void record, once there is one."""
         admin = TopicAdmin({"bootstrap.servers": bootstrap}, prefix)
-        admin.create(["events", "journal", "snapshots", "dlq", "control", "catalog"], partitions)
+        admin.create([spec.name for spec in TOPICS], partitions)
         broker = Broker({"bootstrap.servers": bootstrap})
         self.events_id: UUID = broker.topic(f"{prefix}events")[0]
         self.journal_id: UUID = broker.topic(f"{prefix}journal")[0]
