@@ -76,6 +76,7 @@ LINE = "- {{name: a, version: {}, effective_from: " + LATER + ", prices: []}}\n"
         ("teams: []", 1, "unknown"),
         ("7", 1, "a mapping"),
     ],
+    ids=lambda value: None if isinstance(value, int) else "text" if "\n" in value else value,
 )
 def test_a_card_that_may_not_be_published(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, line: int, said: str
