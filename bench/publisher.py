@@ -125,7 +125,13 @@ class _Thresholds:
     """Notes when readers of committed data see threshold events, and how old these are then."""
 
     def __init__(self, running: Stack) -> None:
-        self._consumer = Consumer({"bootstrap.servers": running.bootstrap, "group.id": "bench"})
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": running.bootstrap,
+                "group.id": "bench",
+                "fetch.wait.max.ms": 20,
+            }
+        )
         topic = running.topic(THRESHOLDS)
         self._consumer.assign([TopicPartition(topic, p, 0) for p in range(PARTITIONS)])
         self._done = threading.Event()

@@ -55,6 +55,7 @@ async function main(brokers, topic = "meterstream.limit-states") {
   const consumer = new confluent.KafkaJS.Kafka({
     kafkaJS: { brokers: brokers.split(",") },
   }).consumer({
+    "fetch.wait.max.ms": 50, // brokers may keep a reader of committed data waiting
     kafkaJS: {
       groupId: `limit-states-${randomUUID()}`, // all partitions, from their beginnings
       fromBeginning: true,

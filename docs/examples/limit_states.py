@@ -66,6 +66,7 @@ def main(brokers: str, topic: str = TOPIC) -> None:
             "bootstrap.servers": brokers,
             "group.id": "limit-states-example",
             "isolation.level": "read_committed",
+            "fetch.wait.max.ms": 50,  # brokers may keep a reader of committed data waiting
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
         }

@@ -22,6 +22,7 @@ function act(event) {
 const consumer = new confluent.KafkaJS.Kafka({
   kafkaJS: { brokers: brokers.split(",") },
 }).consumer({
+  "fetch.wait.max.ms": 50, // brokers may keep a reader of committed data waiting
   kafkaJS: {
     groupId: group,
     fromBeginning: true,

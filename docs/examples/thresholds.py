@@ -32,6 +32,8 @@ def main(brokers: str, group: str, topic: str = TOPIC) -> None:
             "group.id": group,
             # Events of a publisher that was killed before it finished are not delivered.
             "isolation.level": "read_committed",
+            # Brokers may keep a reader of committed data waiting for so long.
+            "fetch.wait.max.ms": 50,
             "auto.offset.reset": "earliest",
             "enable.auto.commit": False,
         }
