@@ -136,7 +136,8 @@ class MeterSettings(KafkaSettings):
     away."""
     idle_seconds: Seconds = 5.0
     """After how many seconds without events a partition's clock is moved by an idle record. Less
-    closes windows sooner where few events come."""
+    closes windows sooner where few events come. Those who enforce limits learn from the clock how
+    old their knowledge is: leave it well below the age that they accept."""
     snapshot_bytes: int = Field(128 * 1024 * 1024, ge=1024)
     """A snapshot is taken after this many bytes of journal, or by time, what comes first. Less
     makes restores shorter and the snapshots topic busier."""

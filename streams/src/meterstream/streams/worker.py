@@ -33,8 +33,6 @@ MAX_ENTRIES: Final = 2_000
 MAX_BARE_OFFSETS: Final = 1_000_000
 """The most offsets without a record that one step decides: each takes a byte of its verdicts."""
 RETRY_SECONDS: Final = 1.0
-QUIET_IDLES: Final = 12
-"""Idle records come this many times more rarely while no window waits for the clock."""
 STABLE_END_SECONDS: Final = 2.0
 """How old the broker's word on the end of the log may be to call a partition caught up."""
 
@@ -233,7 +231,7 @@ class PartitionWorker:
             self._arrived.clear()
             if self._is_lost:
                 return
-            due = self._idle_due_in(state)
+            due = self._idle_due_in()
             if self._may_compute():
                 if self._backlog.batches >= 0.5:
                     return
@@ -262,9 +260,8 @@ class PartitionWorker:
         control, _ = self._entries.control_since(self.partition, state.control_position, 1)
         return bool(catalog or control)
 
-    def _idle_due_in(self, state: PartitionState) -> float:
-        times = 1 if state.waits_for_the_clock else QUIET_IDLES
-        return self._last_write + self._settings.idle_seconds * times - time.monotonic()
+    def _idle_due_in(self) -> float:
+        return self._last_write + self._settings.idle_seconds - time.monotonic()
 
     def _is_caught_up(self, state: PartitionState) -> bool:
         known = self._source.stable_end(self.partition)
@@ -290,7 +287,7 @@ class PartitionWorker:
                 return None, 0
             if state.is_due:
                 return compute_step(state, None, now_us=_now_us()), 0
-            return (idle_step(state, _now_us()) if self._idle_due_in(state) <= 0 else None), 0
+            return (idle_step(state, _now_us()) if self._idle_due_in() <= 0 else None), 0
         step, events = compute_fitting(
             state,
             batch,

@@ -269,10 +269,10 @@ def test_an_idle_record_lets_the_clock_go_on() -> None:
     assert (header.events_from, header.events_to, header.clock_us) == (1, 1, NOW)
     assert header.clock_limit_us == NOW + 11 * MINUTE - 1 + 10 * MINUTE
     assert (header.last_event_offset, header.control_to, header.catalog_to) == (0, 0, 0)
-    assert partition.state.waits_for_the_clock
+    assert partition.state.live_cells
     partition.idle(NOW + 11 * MINUTE)
     assert partition.state.clock_us == NOW + 11 * MINUTE
-    assert not partition.state.waits_for_the_clock
+    assert not partition.state.live_cells
 
 
 @pytest.mark.parametrize(

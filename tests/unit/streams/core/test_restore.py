@@ -121,7 +121,7 @@ def test_a_genesis_begins_a_state_at_its_positions() -> None:
     assert (state.events_position, state.control_position, state.catalog_position) == (50, 6, 7)
     assert (state.clock_us, state.last_event, state.partition) == (NOW, LastEvent(), 0)
     assert (state.live_cells, state.dedup_ids, state.dedup_bytes) == (0, 0, 0)
-    assert not state.waits_for_the_clock
+    assert not state.live_cells
     assert (state.closed_us, state.ids_since_us) == (NOW - 10 * MINUTE, NOW - DAY)
 
 

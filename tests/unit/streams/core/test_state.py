@@ -11,7 +11,7 @@ def test_a_state_measures_itself() -> None:
     partition = Partition()
     partition.take(run("a"), run("b", user_id="u"), run("b", user_id="u"), session("heartbeat"))
     state = partition.state
-    assert (state.live_cells, state.dedup_ids, state.waits_for_the_clock) == (2, 3, True)
+    assert (state.live_cells, state.dedup_ids) == (2, 3)
     assert state.dedup_bytes == sum(era.filter.nbytes for era in state.dedup._eras) + 3 * 20
     assert (state.events_position, state.clock_us) == (4, NOW)
 
@@ -23,9 +23,9 @@ def test_cells_leave_memory_when_the_clock_has_closed_them() -> None:
     partition.idle(NOW + 11 * MINUTE - 1)
     assert partition.state.live_cells == 2
     partition.idle(NOW + 11 * MINUTE)
-    assert (partition.state.live_cells, partition.state.waits_for_the_clock) == (1, True)
+    assert partition.state.live_cells == 1
     partition.idle(NOW + 12 * MINUTE)
-    assert (partition.state.live_cells, partition.state.waits_for_the_clock) == (0, False)
+    assert partition.state.live_cells == 0
 
 
 def test_ids_leave_memory_when_they_expire() -> None:

@@ -159,14 +159,6 @@ class PartitionState:
         return self.dedup.nbytes
 
     @property
-    def waits_for_the_clock(self) -> bool:
-        """Whether something happens when it goes on: a minute closes, or a limit's window begins.
-
-        Those who enforce limits also learn from it how old their knowledge is.
-        """
-        return len(self.cells) > 0 or len(self.control.limits) > 0 or len(self.ledger) > 0
-
-    @property
     def is_due(self) -> bool:
         """Whether a step without events has something to tell, since the clock went on."""
         limits, zone_of = self.control.limits, self.entries.zone_of
