@@ -105,7 +105,6 @@ class Follower:
         config: dict[str, Any] = {
             "client.id": settings.name,
             "log_level": 2,  # what matters less arrives through error_cb, and is logged once
-            "fetch.wait.max.ms": 50,  # of committed data the client's default brings half a second
             **settings.kafka,
             "bootstrap.servers": settings.kafka_bootstrap,
             "group.id": f"{settings.topic}.gate",  # the client wants one; nothing joins it
