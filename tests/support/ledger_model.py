@@ -39,12 +39,24 @@ class SlowPlan:
     plan_id: str
     starts_us: int
     ends_us: int
-    anchor_day: int
+    anchor_day: int | None
+    """None: that of the plan before it, else the day of its start."""
     zone: str
     allowance: int
     rollover_cap: int
     rollover_days: int
     overdraft: int
+
+    def follow(self, before: "SlowPlan | None") -> None:
+        """Take the anchor day of the plan before, where this one names none."""
+        if self.anchor_day is None:
+            start = moment(self.starts_us).astimezone(ZoneInfo(self.zone))
+            self.anchor_day = before.anchor_day if before else start.day
+
+    def boundary_us(self, after_us: int) -> int:
+        """Return the first anchor after a time."""
+        assert self.anchor_day is not None, "it is in force"
+        return next_anchor_us(after_us, self.anchor_day, self.zone)
 
 
 def moment(time_us: int) -> datetime:
@@ -164,6 +176,7 @@ class SlowAccount:
         for plan in sorted(self.plans, key=lambda one: one.starts_us):
             if plan.starts_us <= at_us:
                 fresh = plan
+                fresh.follow(self.plan)
                 self.plans.remove(plan)
         if fresh and fresh.ends_us <= at_us:
             fresh = None
@@ -187,7 +200,7 @@ class SlowAccount:
         """Begin a period of a plan."""
         self.plan, self.next_plan = plan, None
         self.since_us = at_us if self.since_us is None else self.since_us
-        end_us = min(next_anchor_us(at_us, plan.anchor_day, plan.zone), plan.ends_us)
+        end_us = min(plan.boundary_us(at_us), plan.ends_us)
         self.period = at_us, end_us
         name = f"{plan.plan_id}/{text(at_us)}"
         if carried:
@@ -246,6 +259,7 @@ class SlowAccount:
 
     def take_plan(self, plan: SlowPlan, now_us: int) -> None:
         """Let a plan begin, now or with the next period."""
+        plan.follow(self.plan)
         if self.plan is None or self.period is None:
             if plan.ends_us > now_us:
                 self.begin_period(plan, now_us, 0)
@@ -255,7 +269,8 @@ class SlowAccount:
             return
         start_us, end_us = self.period
         more = (plan.allowance - self.plan.allowance) * (end_us - now_us) // (end_us - start_us)
-        boundary_us = next_anchor_us(now_us, self.plan.anchor_day, self.plan.zone)
+        # A period ends where it was to end when it began, but for an end of the plan before.
+        boundary_us = self.plan.boundary_us(now_us) if self.plan.ends_us <= end_us else end_us
         self.period = start_us, max(now_us, min(boundary_us, plan.ends_us))
         self.plan, self.next_plan = plan, None
         for grant in self.live():

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -23,7 +22,7 @@ from tests.support.craft import (
     text_of,
     void,
 )
-from tests.support.ledger_model import FOREVER_US, SlowAccount, SlowGrant, SlowPlan, moment
+from tests.support.ledger_model import FOREVER_US, SlowAccount, SlowGrant, SlowPlan
 
 from meterstream.schemas.journal import Section, unpack_sections
 from meterstream.schemas.registry import parse_event
@@ -156,9 +155,11 @@ class Story:
     def _plan(
         self, number: int, clock_us: int, which: int, start: int, end: int | None,
         anchor: int | None, zone: str | None,
-    ) -> Json:  # fmt: skip
+    ) -> Json | None:  # fmt: skip
         starts_us = clock_us + start - HOUR
         ends_us = FOREVER_US if end is None else starts_us + end
+        if ends_us <= clock_us:
+            return None  # one that is over is refused
         data: Json = {
             "team_id": "team", "plan_id": f"p{which}", "plan_version": 1,
             "starts_at": text_of(starts_us),
@@ -170,11 +171,10 @@ class Story:
         if zone is not None:
             data["zone"] = zone
         where = zone or "UTC"
-        day = anchor or _day(starts_us, where)
         plan = PLANS[which]
         self.model.subscribe(
             SlowPlan(
-                f"p{which}", starts_us, ends_us, day, where, plan["allowance"], plan["cap"],
+                f"p{which}", starts_us, ends_us, anchor, where, plan["allowance"], plan["cap"],
                 plan["days"], plan["overdraft"],
             ),
             clock_us,
@@ -204,10 +204,6 @@ class Story:
             name = refund_id(parsed)
             self.model.correct(f"c-{number}", credits_micro, run_us, name, clock_us)
         return event
-
-
-def _day(time_us: int, zone: str) -> int:
-    return moment(time_us).astimezone(ZoneInfo(zone)).day
 
 
 def _time_of(event: Json) -> int:

@@ -56,7 +56,9 @@ def compute_fitting(
             catalog, control = catalog.half(), control.half()
         else:
             raise RecordTooLarge(
-                f"partition {state.partition}: the decision on a single record at offset"
-                f" {state.events_position} takes {len(step.value)} bytes, more than"
-                f" METERSTREAM_JOURNAL_MAX_BYTES ({max_bytes})"
+                f"partition {state.partition}: what is decided at offset {state.events_position}"
+                f" takes {len(step.value)} bytes, more than METERSTREAM_JOURNAL_MAX_BYTES"
+                f" ({max_bytes}), and cannot be divided: a large event, or"
+                f" {len(state.control.limits)} limits that are told at once. Raise it, and"
+                " max.message.bytes of the journal's topic"
             )

@@ -20,7 +20,7 @@ from .core import (
 )
 from .fitting import Waiting, compute_fitting
 from .gauges import measure_state, measure_step
-from .journal import NotJoined, OutcomeUnknown
+from .journal import NotJoined, OutcomeUnknown, RecordTooLarge
 from .journal.reader import Interrupted
 from .kafka import BrokerUnavailable
 from .ports import Shared
@@ -138,7 +138,7 @@ class PartitionWorker:
                     log.warning("partition %d: %s; trying again", self.partition, reason)
                     self._drop_state()
                     await asyncio.sleep(RETRY_SECONDS)
-        except (NotJoined, EventsDamaged) as reason:
+        except (NotJoined, EventsDamaged, RecordTooLarge) as reason:
             self.stopped_because = str(reason)
             self._metrics.stopped_partitions.labels(self._label).set(1)
             log.error("partition %d is stopped: %s", self.partition, reason)

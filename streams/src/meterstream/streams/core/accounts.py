@@ -16,6 +16,10 @@ NEVER: Final = 10_413_705_600_000_000
 WARNING_US: Final = 7 * DAY_US
 """How long before it expires it is told of a grant that something of it is left."""
 
+AS_BEFORE: Final = 0
+"""The anchor day of a subscription that names none: the one that the team has, else the day of its
+start."""
+
 OVERDRAFT: Final = "overdraft"
 """The kind of draws that no grant covers, or that a later grant pays."""
 
@@ -54,6 +58,7 @@ class Term:
     starts_us: int
     ends_us: int
     anchor_day: int
+    """1 to 31, or AS_BEFORE until it is in force."""
     zone: str
     allowance: int
     rollover_cap: int

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from meterstream.schemas.control import CREDITS_LIMIT
 from meterstream.schemas.times import format_rfc3339, from_us
 
-from .accounts import NEVER, OVERDRAFT, WARNING_US, Account, Grant, Term, due_of
+from .accounts import AS_BEFORE, NEVER, OVERDRAFT, WARNING_US, Account, Grant, Term, due_of
 from .balances import BalanceLimit
 from .draws import NO_CHARGE, Draws
 from .limits import Limit
-from .periods import period_end
+from .periods import local_day, period_end
 from .policy import DAY_US
 
 _I64 = NDArray[np.int64]
@@ -83,7 +83,7 @@ class Book:
         account = self.account
         ended, following = account.term, account.following or account.term
         while account.terms and account.terms[0].starts_us <= at_us:
-            following = account.terms.pop(0)
+            following = _anchored(account.terms.pop(0), ended)
         if following is not None and following.ends_us <= at_us:
             following = None
         carried = 0
@@ -104,7 +104,7 @@ class Book:
         account.since_us = min(account.since_us, at_us)
         account.term, account.following = term, None
         account.period_start_us = at_us
-        account.period_end_us = _end_of(term, term, at_us)
+        account.period_end_us = _end_of(term, at_us)
         if carried:
             days = term.rollover_days
             expires_us = at_us + days * DAY_US if days else account.period_end_us
@@ -153,6 +153,7 @@ class Book:
     def _take_term(self, term: Term, now_us: int) -> None:
         """Let a plan take effect: a bigger one at once, a smaller one with the next period."""
         account, before = self.account, self.account.term
+        term = _anchored(term, before)
         if before is None:
             if term.ends_us > now_us:
                 self._begin_period(term, now_us)
@@ -164,8 +165,12 @@ class Book:
             return
         whole = account.period_end_us - account.period_start_us
         added = more * (account.period_end_us - now_us) // whole
+        # As the period began, but for an end that only the plan before had.
+        end_us = account.period_end_us
+        if before.ends_us <= end_us:
+            end_us = period_end(before.zone, before.anchor_day, now_us)
         account.term, account.following = term, None
-        self._end_later(max(now_us, _end_of(before, term, now_us)))
+        self._end_later(max(now_us, min(end_us, term.ends_us)))
         if added > 0:  # as a grant of its own, whose id no other one has
             named_us = max(now_us, account.refilled_us + 1)
             self._enter_own("allowance", added, now_us, account.period_end_us, named_us)
@@ -401,6 +406,15 @@ class Book:
         }
 
 
-def _end_of(boundaries: Term, term: Term, at_us: int) -> int:
-    """Return the end of the period that holds a time, by one term's days, where `term` lasts."""
-    return min(period_end(boundaries.zone, boundaries.anchor_day, at_us), term.ends_us)
+def _end_of(term: Term, at_us: int) -> int:
+    """Return the end of the period that holds a time, where the term lasts as long."""
+    return min(period_end(term.zone, term.anchor_day, at_us), term.ends_us)
+
+
+def _anchored(term: Term, before: Term | None) -> Term:
+    """Return a term with its anchor day: where it names none, that of the one before it."""
+    if term.anchor_day != AS_BEFORE:
+        return term
+    if before is not None:
+        return replace(term, anchor_day=before.anchor_day)
+    return replace(term, anchor_day=local_day(term.zone, term.starts_us))

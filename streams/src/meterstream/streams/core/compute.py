@@ -16,23 +16,20 @@ from numpy.typing import NDArray
 
 from meterstream.schemas.control import (
     ControlEvent,
-    SubscriptionChanged,
-    UsageAdjusted,
-    UsageVoided,
 )
 from meterstream.schemas.fields import MAX_CREDITS_MICRO
 from meterstream.schemas.journal import Section
 from meterstream.schemas.journal.header import Kind
-from meterstream.schemas.registry import InvalidEvent
 from meterstream.schemas.verdicts import Verdict, is_rejected, ledger_class, reason_name
 
 from .balances import balance_states
 from .batch import Entry, EventBatch
 from .book import Note
+from .checks import check_control
 from .clock import run_clock
 from .columns import run_columns
 from .control import Control, corrections_of, events_of, judge_control
-from .corrections import Correction, Counted
+from .corrections import Correction
 from .counting import Uncounted
 from .deciding import Decided, Decision, Side, Spent
 from .decode import (
@@ -96,7 +93,7 @@ def compute_step(
         control,
         state.partition,
         state.policy.partitions,
-        partial(_check, state, known),
+        partial(check_control, state, known),
     )
     events = events_of(taken_control)
     # Each partition reads the whole catalog; one of them reports what is wrong with it.
@@ -118,20 +115,6 @@ def compute_step(
         position = state.events_position
         batch = EventBatch(position, position, (), (), ())
     return compute_around_offenders(partial(_compute, context), batch)
-
-
-def _check(state: PartitionState, entries: Entries, event: ControlEvent) -> None:
-    """Raise InvalidEvent where what a control event is about is not known here."""
-    if isinstance(event, UsageAdjusted | UsageVoided):
-        horizon_us = state.policy.horizon_us
-        Counted(state.dedup, horizon_us, state.clock_us, state.ids_since_us).check(event)
-    elif isinstance(event, SubscriptionChanged):
-        data = event.data
-        if entries.plan(data.plan_id, data.plan_version) is None:
-            raise InvalidEvent(
-                Verdict.NOT_ALLOWED,
-                "data.plan_version: the catalog has no such version of this plan; publish it first",
-            )
 
 
 def _position_after(topic: str, position: int, entries: Sequence[Entry], to: int | None) -> int:

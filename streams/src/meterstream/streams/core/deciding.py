@@ -200,7 +200,8 @@ class Decision:
             used = self._used_before(window, index.subject)[rows, index.measure[rows]]
             self._stand(window, index, rows, used)
         for limit in _of_windows(one for one in map(before.get, self._anew) if one is not None):
-            if self._after.limits.get(limit.key) is None:
+            new = self._after.limits.get(limit.key)
+            if new is None or new.data.window not in KINDS:
                 self._remove(limit)
         self._turning |= dict.fromkeys(self._anew)
 

@@ -31,9 +31,11 @@ class Charged:
     """Micro-credits; those of 0 draw nothing."""
     clocks_us: _I64
     """The clock at each of them."""
+    times_us: _I64
+    """The time of each event."""
 
 
-NO_CHARGES: Final = Charged((), *(np.zeros(0, np.int64) for _ in range(3)))
+NO_CHARGES: Final = Charged((), *(np.zeros(0, np.int64) for _ in range(4)))
 
 
 @dataclass(frozen=True, slots=True)

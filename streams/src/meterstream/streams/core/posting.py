@@ -23,7 +23,7 @@ from meterstream.schemas.control import (
 )
 from meterstream.schemas.times import to_us
 
-from .accounts import NEVER, Account, Grant, Term, due_of
+from .accounts import AS_BEFORE, NEVER, Account, Grant, Term, due_of
 from .balances import limits_on_balances
 from .book import Book
 from .control import Control
@@ -32,7 +32,6 @@ from .draws import Draws
 from .entries import Entries, KeptEntry
 from .ledger import Charged, Ledger, Posted
 from .limits import LimitKey, Limits
-from .periods import local_day
 from .pricing import Priced
 from .state import PartitionState
 
@@ -47,7 +46,13 @@ def charges_of(runs: Priced, chosen: NDArray[np.bool_], clocks_us: _I64) -> Char
     """Return the charges of the chosen runs; `clocks_us` are the clocks at each of those."""
     numbers: dict[str, int] = {}
     of_cell = np.array([numbers.setdefault(key[1], len(numbers)) for key in runs.keys], np.int64)
-    return Charged(list(numbers), of_cell[runs.cell[chosen]], runs.total_micro[chosen], clocks_us)
+    return Charged(
+        list(numbers),
+        of_cell[runs.cell[chosen]],
+        runs.total_micro[chosen],
+        clocks_us,
+        runs.times_us[chosen],
+    )
 
 
 def post(
@@ -130,7 +135,8 @@ class Posting:
         """Return the open book of a team, settled up to the clock before the record's events."""
         book = self._books.get(team_id)
         if book is None:
-            known = self._ledger.get(team_id)
+            # One from which charges of this record were drawn already stands as it is after them.
+            known = self._changed.get(team_id) or self._ledger.get(team_id)
             account = Account(team_id) if known is None else known.copy()
             limits = self._limits.get(team_id, ())
             book = self._books[team_id] = Book(account, limits, self._draws)
@@ -147,7 +153,7 @@ class Posting:
             data.plan_version,
             starts_us,
             _until(data.ends_at),
-            data.anchor_day or local_day(zone, starts_us),
+            data.anchor_day or AS_BEFORE,
             zone,
             plan.allowance_credits_micro,
             plan.rollover_cap_micro,
@@ -184,37 +190,41 @@ class Posting:
         if not len(rows):
             return
         rows = rows[np.argsort(charged.team[rows], kind="stable")]
-        team, amounts, clocks = (
-            charged.team[rows], charged.amounts[rows], charged.clocks_us[rows]
+        team, amounts, clocks, times = (
+            charged.team[rows], charged.amounts[rows], charged.clocks_us[rows],
+            charged.times_us[rows],
         )  # fmt: skip
         starts = np.concatenate(([0], np.flatnonzero(team[1:] != team[:-1]) + 1))
         ends = np.append(starts[1:], len(rows))
-        totals = np.add.reduceat(amounts, starts)
+        totals, earliest = np.add.reduceat(amounts, starts), np.minimum.reduceat(times, starts)
         sources = np.full(len(starts), -1, np.int64)
-        for i, (number, first, end, total, last_us) in enumerate(
+        for i, (number, first, end, total, first_us, last_us) in enumerate(
             zip(
                 team[starts].tolist(),
                 starts.tolist(),
                 ends.tolist(),
                 totals.tolist(),
+                earliest.tolist(),
                 clocks[ends - 1].tolist(),
                 strict=True,
             )
         ):
             team_id = charged.teams[number]
-            sources[i] = self._draw_at_once(team_id, total, last_us)
+            sources[i] = self._draw_at_once(team_id, total, first_us, last_us)
             if sources[i] < 0:
                 part = slice(first, end)
-                self._draw(self._book(team_id), amounts[part], clocks[part], rows[part])
+                draws = amounts[part], clocks[part], times[part], rows[part]
+                self._draw(self._book(team_id), *draws)
         of_row = np.repeat(sources, ends - starts)
         at_once = of_row >= 0
         self._draws.many(rows[at_once], of_row[at_once], amounts[at_once])
 
-    def _draw_at_once(self, team_id: str, total: int, last_us: int) -> int:
+    def _draw_at_once(self, team_id: str, total: int, first_us: int, last_us: int) -> int:
         """Draw from the one grant that covers it, if nothing else happens; return the source.
 
-        -1 where a book is needed: time passes something, a grant or the balance comes to its end,
-        or limits ask for each draw.
+        `first_us` is the earliest time of their events, `last_us` the clock at the last. -1 where a
+        book is needed: time passes something, a grant or the balance comes to its end, or limits
+        ask for each draw.
         """
         account = self._ledger.get(team_id)
         if (
@@ -222,6 +232,7 @@ class Posting:
             or team_id in self._books
             or team_id in self._limits
             or account.due_us <= last_us
+            or first_us < account.since_us
             or not account.open
             or account.overdrawn
             or account.is_exhausted
@@ -239,14 +250,19 @@ class Posting:
         return self._draws.source(team_id, grant.grant_id, grant.kind)
 
     @staticmethod
-    def _draw(book: Book, amounts: _I64, clocks: _I64, rows: _I64) -> None:
-        """Draw one team's charges, each after what time did up to the clock at it."""
+    def _draw(book: Book, amounts: _I64, clocks: _I64, times: _I64, rows: _I64) -> None:
+        """Draw one team's charges, each after what time did up to the clock at it.
+
+        What was used before the account began is left out, whenever it arrives: so what draws is
+        what a correction gives back.
+        """
         first = 0
         while first < len(rows):
             book.settle(int(clocks[first]))
             end = int(np.searchsorted(clocks, due_of(book.account)))
-            if book.account.has_begun:
-                part = slice(first, end)
+            part = np.arange(first, end)
+            part = part[times[part] >= book.account.since_us]
+            if len(part):
                 book.draw(amounts[part], rows[part])
             first = end
 

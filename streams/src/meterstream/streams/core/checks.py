@@ -1,0 +1,73 @@
+"""What a control event is about: whether the partition knows it, and whether it can still hold."""
+
+from typing import Final
+
+from meterstream.schemas.control import (
+    ControlEvent,
+    CreditsGranted,
+    SubscriptionChanged,
+    UsageAdjusted,
+    UsageVoided,
+)
+from meterstream.schemas.registry import InvalidEvent
+from meterstream.schemas.times import to_us
+from meterstream.schemas.verdicts import Verdict
+
+from .accounts import NEVER, Account
+from .corrections import Counted
+from .entries import Entries
+from .policy import DAY_US
+from .state import PartitionState
+
+MAX_GRANTED_MICRO: Final = 4 * 10**18
+"""What one account may be granted in all: with what one record adds it stays within 64 bits."""
+_FIRST_US: Final = 365 * DAY_US
+_LAST_US: Final = NEVER - 365 * DAY_US
+"""Periods are computed a month ahead, and must not leave the calendar or ClickHouse's times."""
+
+
+def check_control(state: PartitionState, entries: Entries, event: ControlEvent) -> None:
+    """Raise InvalidEvent where a control event is about something unknown, or comes too late."""
+    if isinstance(event, UsageAdjusted | UsageVoided):
+        horizon_us = state.policy.horizon_us
+        Counted(state.dedup, horizon_us, state.clock_us, state.ids_since_us).check(event)
+    elif isinstance(event, SubscriptionChanged):
+        _check_subscription(state, entries, event)
+    elif isinstance(event, CreditsGranted):
+        _check_grant(state, event)
+
+
+def _check_subscription(
+    state: PartitionState, entries: Entries, event: SubscriptionChanged
+) -> None:
+    data = event.data
+    if entries.plan(data.plan_id, data.plan_version) is None:
+        raise _refused(
+            "data.plan_version: the catalog has no such version of this plan; publish it first"
+        )
+    starts_us = to_us(data.starts_at)
+    if not _FIRST_US <= starts_us <= _LAST_US:
+        raise _refused("data.starts_at: must lie between 1971 and 2298")
+    if data.ends_at is not None and to_us(data.ends_at) <= state.clock_us:
+        account = state.ledger.get(data.team_id)
+        if account is None or starts_us not in _starts(account):
+            raise _refused("data.ends_at: lies in the past, and ends no subscription that there is")
+
+
+def _starts(account: Account) -> set[int]:
+    """Return when the subscriptions of an account start that are in force or to come."""
+    terms = [account.term, account.following, *account.terms]
+    return {term.starts_us for term in terms if term is not None}
+
+
+def _check_grant(state: PartitionState, event: CreditsGranted) -> None:
+    data = event.data
+    if data.expires_at is not None and to_us(data.expires_at) <= state.clock_us:
+        raise _refused("data.expires_at: lies in the past")
+    account = state.ledger.get(data.team_id)
+    if account is not None and account.granted > MAX_GRANTED_MICRO:
+        raise _refused(f"data.amount_micro: {data.team_id} was granted more than can be counted")
+
+
+def _refused(detail: str) -> InvalidEvent:
+    return InvalidEvent(Verdict.NOT_ALLOWED, detail)

@@ -1,0 +1,168 @@
+"""Accounts where something begins, ends or is refused."""
+
+import json
+from typing import Any
+
+import pytest
+from tests.support.core_runner import read_table
+from tests.support.craft import (
+    DAY,
+    HOUR,
+    MINUTE,
+    NOW,
+    SECOND,
+    Json,
+    Partition,
+    entries,
+    envelope,
+    rejects,
+    run,
+    text_of,
+    void,
+)
+
+from meterstream.schemas.journal import Section, unpack_sections
+from meterstream.streams.core.accounts import Account
+
+JANUARY = 31 * DAY
+
+
+def grant(team: str = "team", **data: Any) -> Json:
+    """Return a grant of 1,000."""
+    given = {"team_id": team, "grant_id": "g", "kind": "funded", "amount_micro": 1_000, **data}
+    return envelope("credits.granted", f"{team}-g", NOW, given)
+
+
+def plan(name: str, allowance: int) -> Json:
+    """Return a plan."""
+    data = {
+        "plan_id": name, "version": 1, "name": name, "tier": "team",
+        "allowance_credits_micro": allowance,
+    }  # fmt: skip
+    return envelope("plan.published", name, NOW, data)
+
+
+def subscription(name: str, starts_at: str, **data: Any) -> Json:
+    """Return a subscription to a plan."""
+    given = {"team_id": "team", "plan_id": name, "plan_version": 1, "starts_at": starts_at, **data}
+    return envelope("subscription.changed", f"{name}-{starts_at}", NOW, given)
+
+
+def planned() -> Partition:
+    """Return a partition that knows a small and a big plan."""
+    partition = Partition()
+    partition.take(catalog=entries(plan("small", 1_000), plan("big", 3_000)))
+    return partition
+
+
+def account(partition: Partition, team: str = "team") -> Account:
+    """Return the account of a team."""
+    found = partition.state.ledger.get(team)
+    assert found is not None
+    return found
+
+
+def test_a_draw_and_a_boundary_in_one_record() -> None:
+    """A charge stays drawn where another team's event brings the clock past its grant's warning."""
+    partition = Partition()
+    partition.take(control=entries(grant("a", expires_at=text_of(NOW + 8 * DAY))))
+    before, after = NOW + DAY - SECOND, NOW + DAY + SECOND
+    partition.take(
+        run("r-1", before, team_id="a", credits_micro=300),
+        run("r-2", after, team_id="b"),
+        at_us=[before, after],
+    )
+    assert (account(partition, "a").left, account(partition, "a").drawn) == (700, 300)
+
+
+@pytest.mark.parametrize(
+    ("starts_at", "zone"),
+    [("9999-12-31T23:59:59Z", "Asia/Tokyo"), ("0001-01-01T00:00:00Z", "America/Los_Angeles")],
+)
+def test_a_subscription_at_the_calendars_edge(starts_at: str, zone: str) -> None:
+    """It is refused, and stops nobody."""
+    partition = planned()
+    step = partition.take(control=entries(subscription("small", starts_at, zone=zone)))
+    ((_, _, _, detail),) = rejects(step)
+    assert "between 1971 and 2298" in detail
+
+
+def test_what_is_over_when_it_arrives() -> None:
+    """A grant that has expired and a subscription that has ended are refused."""
+    partition = planned()
+    partition.idle(NOW + 2 * HOUR)
+    step = partition.take(
+        control=entries(
+            grant(expires_at=text_of(NOW + HOUR)),
+            subscription("small", text_of(NOW - DAY), ends_at=text_of(NOW + HOUR)),
+        )
+    )
+    assert ["lies in the past" in detail for *_, detail in rejects(step)] == [True, True]
+    assert partition.state.ledger.get("team") is None
+
+
+def test_a_subscription_that_is_ended() -> None:
+    """The one in force ends at once if the same start is sent with an end that has passed."""
+    partition = planned()
+    start = text_of(NOW)
+    partition.take(control=entries(subscription("small", start)))
+    partition.idle(NOW + DAY)
+    ended = subscription("small", start, ends_at=text_of(NOW + HOUR))
+    step = partition.take(control=entries(ended, first=1))
+    assert rejects(step) == []
+    assert (account(partition).term, account(partition).left) == (None, 0)
+
+
+@pytest.mark.parametrize("first_anchor", [None, 1])
+def test_an_upgrade_keeps_the_anchor_of_the_period(first_anchor: int | None) -> None:
+    """A subscription that names no day goes on with the team's: one allowance a month."""
+    partition = planned()
+    anchor = {} if first_anchor is None else {"anchor_day": first_anchor}
+    partition.take(control=entries(subscription("small", text_of(NOW), **anchor)))
+    partition.idle(NOW + 10 * DAY)
+    upgrade = subscription("big", text_of(NOW + 10 * DAY))
+    partition.take(control=entries(upgrade, first=1))
+    more = 2_000 * (JANUARY - 10 * DAY) // JANUARY
+    assert account(partition).granted == 1_000 + more
+    for at_us, granted in (
+        (NOW + JANUARY, 4_000 + more),
+        (NOW + JANUARY + 11 * DAY, 4_000 + more),
+        (NOW + JANUARY + 28 * DAY, 7_000 + more),
+    ):
+        partition.idle(at_us)
+        if partition.state.is_due:
+            partition.take_batch(None)
+        assert account(partition).granted == granted
+
+
+def test_what_was_used_before_an_account_began() -> None:
+    """It is not drawn, however late it arrives, and its void gives nothing back."""
+    partition = Partition()
+    late = run("r-1", NOW - MINUTE, credits_micro=300)
+    counted_before = run("r-2", NOW + 2 * SECOND, credits_micro=300)
+    partition.take(counted_before)
+    partition.take(control=entries(grant()))
+    since_us = account(partition).since_us
+    assert since_us >= NOW
+    partition.take(late, at_us=NOW + HOUR)
+    assert account(partition).drawn == 0
+    partition.take(control=entries(void(late), first=1))
+    assert (account(partition).balance, account(partition).drawn) == (1_000, 0)
+
+
+def test_a_limit_that_becomes_one_on_the_balance() -> None:
+    """What was told of its window is taken back, so nobody stays blocked by it."""
+    limit = {
+        "team_id": "team", "limit_id": "l", "subject": "team", "measure": "credits",
+        "amount": 100,
+    }  # fmt: skip
+    partition = Partition()
+    hard = {**limit, "version": 1, "window": "day", "enforcement": "hard"}
+    partition.take(control=entries(envelope("limit.set", "l-1", NOW, hard)))
+    partition.take(run(credits_micro=200))
+    soft = {**limit, "version": 2, "window": "balance"}
+    step = partition.take(control=entries(envelope("limit.set", "l-2", NOW, soft), first=1))
+    sections = unpack_sections(step.value)
+    (row,) = read_table(sections[Section.LIMIT_STATES])
+    assert (row["limit_id"], row["removed"], row["blocked"]) == ("l", 1, 0)
+    assert [one["kind"] for one in json.loads(bytes(sections[Section.CROSSINGS]))] == ["reset"]
