@@ -131,7 +131,9 @@ def test_everything_comes_in_by_the_guarded_door(
                 ("notifier", NOTIFIER),
             )
         ]
-        settings = PublisherSettings.from_environment(producer, spool_dir=tmp_path / "spool")
+        settings = PublisherSettings.from_environment(
+            producer, spool_dir=tmp_path / "spool", publish_timeout_ms=10_000
+        )
         with Publisher(settings) as publisher:
             for number in range(RUNS):
                 publisher.publish(json.loads(run_of(number)[1]))

@@ -56,7 +56,7 @@ def test_the_examples_are_right(name: str) -> None:
 
 
 SOON = format_rfc3339(NOW + timedelta(minutes=4))
-LATER = format_rfc3339(NOW + timedelta(minutes=8))
+LATER = format_rfc3339(NOW + timedelta(hours=8))
 CARD = f"name: default\nversion: 2\neffective_from: {LATER}\n"
 LINE = "- {{name: a, version: {}, effective_from: " + LATER + ", prices: []}}\n"
 

@@ -2,10 +2,20 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any, Final
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
 
 from meterstream.producers.broker import READING, explain
 from meterstream.producers.exceptions import (
@@ -25,11 +35,17 @@ _LOGGER: Final = logging.getLogger("meterstream.producers")
 _CLIENT_LOGGER: Final = logging.getLogger("meterstream.producers.librdkafka")
 _METADATA_TIMEOUT_S: Final = 10.0
 _POLL_S: Final = 0.2
+_FETCH_WAIT_MS: Final = 50
+"""A broker holds a fetch back where nothing is committed yet: by the client's default half a
+second, which is what a gate would learn late."""
 _BATCH_LOADING: Final = 2_000
 _BATCH: Final = 20
 """Few at a time once all is read: a check must not wait for the records of a whole fetch."""
 _NO_GROUP: Final = KafkaError.GROUP_AUTHORIZATION_FAILED
 """The client asks for its group, though nothing here needs one: that right need not be given."""
+_LOOK_S: Final = 5.0
+"""How often it is asked whether the topic is still the same: a client that reads on in one that was
+made again may not notice."""
 _LEAST_BACKOFF_S: Final = 0.1
 _MOST_BACKOFF_S: Final = 10.0
 
@@ -64,6 +80,10 @@ class Follower:
         self.loaded: Final = threading.Event()
         self.last_problem: ProducerError | None = None
         self.consumer: Consumer = self._make()
+        self._admin: Final = AdminClient(self._client(), logger=_CLIENT_LOGGER)
+        self._topic_id = ""
+        self._asked: Future[Any] | None = None
+        self._look_at = 0.0
         self._thread: Final = threading.Thread(
             target=self._run, name="meterstream-gate", daemon=True
         )
@@ -100,21 +120,30 @@ class Follower:
             self._backoff_s = min(_MOST_BACKOFF_S, 2 * self._backoff_s)
         self.consumer.close()
 
-    def _make(self) -> Consumer:
+    def _client(self) -> dict[str, Any]:
         settings = self._settings
-        config: dict[str, Any] = {
+        return {
             "client.id": settings.name,
             "log_level": 2,  # what matters less arrives through error_cb, and is logged once
             **settings.kafka,
             "bootstrap.servers": settings.kafka_bootstrap,
-            "group.id": f"{settings.topic}.gate",  # the client wants one; nothing joins it
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
-            "auto.offset.reset": "earliest",
-            "isolation.level": "read_committed",
-            "enable.partition.eof": True,
-            "error_cb": self._on_client_error,
         }
+
+    def _make(self) -> Consumer:
+        settings = self._settings
+        config = (
+            {"fetch.wait.max.ms": _FETCH_WAIT_MS}
+            | self._client()
+            | {
+                "group.id": f"{settings.topic}.gate",  # the client wants one; nothing joins it
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "auto.offset.reset": "earliest",
+                "isolation.level": "read_committed",
+                "enable.partition.eof": True,
+                "error_cb": self._on_client_error,
+            }
+        )
         try:
             return Consumer(config, logger=_CLIENT_LOGGER)
         except KafkaException as error:
@@ -122,6 +151,10 @@ class Follower:
 
     def _assign(self) -> None:
         topic = self._settings.topic
+        self._asked = None
+        # Before it is read: a topic that is made again meanwhile has another id afterwards.
+        self._topic_id = self._id_of(self._ask().result(_METADATA_TIMEOUT_S))
+        self._look_at = time.monotonic() + _LOOK_S
         found = self.consumer.list_topics(topic, timeout=_METADATA_TIMEOUT_S).topics[topic]
         if found.error is not None:
             raise explain(found.error, self._settings, READING)
@@ -145,7 +178,32 @@ class Follower:
             place, timeout=_METADATA_TIMEOUT_S
         )
 
+    def _ask(self) -> "Future[Any]":
+        topic = self._settings.topic
+        asked: Future[Any] = self._admin.describe_topics(
+            TopicCollection([topic]), request_timeout=_METADATA_TIMEOUT_S
+        )[topic]
+        return asked
+
+    @staticmethod
+    def _id_of(description: Any) -> str:
+        return str(description.topic_id)
+
+    def _look(self) -> None:
+        """Notice that the topic was made again; nothing is waited for."""
+        if self._asked is None:
+            if time.monotonic() >= self._look_at:
+                self._asked = self._ask()
+            return
+        if not self._asked.done():
+            return
+        asked, self._asked = self._asked, None
+        self._look_at = time.monotonic() + _LOOK_S
+        if asked.exception() is None and self._id_of(asked.result()) != self._topic_id:
+            raise GateProblem(f"{self._settings.topic} was made again: it is read from its start")
+
     def _turn(self) -> None:
+        self._look()
         size = _BATCH if self.loaded.is_set() else _BATCH_LOADING
         message: Any
         for message in self.consumer.consume(size, _POLL_S):
