@@ -72,11 +72,6 @@ class Control:
         """Return it with corrections that were taken before, none of which it knows."""
         return replace(self, corrected=self.corrected.with_all(corrected))
 
-    def limits_set_by(self, taken: Iterable[KeptEntry]) -> list[Limit]:
-        """Return the limits in force that these entries set; `self` has taken them."""
-        found = (self.limits.get(key) for key in self.limits_named_by(taken))
-        return [limit for limit in found if limit is not None]
-
     @staticmethod
     def limits_named_by(taken: Iterable[KeptEntry]) -> dict[LimitKey, None]:
         """Return the limits that these entries set or removed, in their order."""

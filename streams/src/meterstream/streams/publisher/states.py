@@ -167,7 +167,7 @@ def _rows(section: memoryview, as_of: msgspec.Raw) -> Iterator[Row]:
 
 
 def _values(column: Any) -> Sequence[Any]:
-    """Return a column's values; twenty times as fast as Arrow's own conversion."""
+    """Return a column's values, without an Arrow scalar for each of them on the way."""
     if not len(column):
         return ()
     (values,) = column.chunks
