@@ -1,6 +1,7 @@
 """Messages go to a real mail server on loopback."""
 
 import socket
+from collections.abc import Callable
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 
@@ -10,6 +11,7 @@ from tests.support.notices import REACHED
 from tests.unit.notifier.conftest import Certified
 from tests.unit.notifier.test_words import event_of
 
+from meterstream.notifier.deadline import Deadline
 from meterstream.notifier.mail import Mailbox
 from meterstream.notifier.parcel import Failed, Notice
 
@@ -160,3 +162,16 @@ def test_silence_ends_in_time() -> None:
         assert failed == Failed("no answer within 0.3 s")
     failed = mailbox(server).parcel(NOTICE).attempt()
     assert failed == Failed("no connection: Connection refused")
+
+
+def test_silence_that_the_socket_notices_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the socket's timeout or the deadline of the whole ends it, the words are the same."""
+
+    def later(seconds: float, find: Callable[[], socket.socket | None]) -> Deadline:
+        return Deadline(seconds + 60, find)
+
+    monkeypatch.setattr("meterstream.notifier.mail.Deadline", later)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        server = MailServer(silent.getsockname()[1])
+        failed = replace(mailbox(server), timeout_s=0.3).parcel(NOTICE).attempt()
+    assert failed == Failed("no answer within 0.3 s")

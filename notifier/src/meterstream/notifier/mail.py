@@ -127,7 +127,8 @@ def message_of(mailbox: Mailbox, notice: Notice) -> EmailMessage:
 
 def _why(error: Exception, is_over: bool, timeout_s: float) -> str:
     """Say why the server has not taken the message, in nothing but our words."""
-    if is_over or isinstance(error, TimeoutError):
+    # Of a silent server smtplib tells that it left, with the socket's own timeout behind that.
+    if is_over or isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError):
         return f"no answer within {timeout_s:g} s"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the server's certificate is not trusted: {error.verify_message}"
