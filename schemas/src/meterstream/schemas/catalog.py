@@ -68,11 +68,15 @@ Tier = Literal["individual", "team", "enterprise"]
 
 
 class OrganisationRegisteredData(Data):
-    """An organisation, which may be part of another one."""
+    """An organisation, which may be part of another one.
+
+    The days and months of its limits begin at midnight in its zone.
+    """
 
     organisation_id: Id
     name: Name
     parent_id: Id | None = None
+    zone: Zone = "UTC"
 
     @model_validator(mode="after")
     def _is_not_its_own_parent(self) -> Self:

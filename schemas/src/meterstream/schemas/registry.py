@@ -11,11 +11,11 @@ from typing import Any, Final, NoReturn
 
 from pydantic import ValidationError
 
-from . import catalog, control, run, session, thresholds
+from . import catalog, control, organisations, run, session, thresholds
 from .envelope import Envelope
 from .fields import MAX_EVENT_BYTES
 from .rejections import describe
-from .topics import CATALOG, CONTROL, EVENTS, THRESHOLDS
+from .topics import CATALOG, CONTROL, EVENTS, ORG_USAGE, THRESHOLDS
 from .verdicts import Verdict
 
 MAX_DEPTH: Final = 64
@@ -51,6 +51,7 @@ MODELS: Final[Mapping[str, Mapping[str, type[Envelope]]]] = {
         control.IMPORT_OPENED: control.ImportOpened,
         control.IMPORT_CLOSED: control.ImportClosed,
     },
+    ORG_USAGE: {organisations.ORGANISATION_USED: organisations.OrganisationUsed},
     THRESHOLDS: {
         thresholds.THRESHOLD_REACHED: thresholds.ThresholdReached,
         thresholds.LIMIT_BLOCKED: thresholds.LimitBlocked,

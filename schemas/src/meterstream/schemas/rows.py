@@ -181,13 +181,13 @@ DRAW: Final = (
 """How much of a charge was paid by which grant. The draws of a charge add up to its credits."""
 
 LIMIT_STATE: Final = (
-    Column("team_id", "text", "Team"),
-    Column("limit_id", "text", "Limit, within the team"),
+    Column("team_id", "text", "Team; the organisation where the subject is one"),
+    Column("limit_id", "text", "Limit, within the team or organisation"),
     Column("limit_version", "int64", "Version of the limit"),
-    Column("subject", "text", "team, user, agent, project or feature"),
-    Column("subject_id", "text", "Which user, agent, project or feature; empty for the team"),
+    Column("subject", "text", "team, user, agent, project, feature or organisation"),
+    Column("subject_id", "text", "Which user, agent, project or feature; empty for the others"),
     Column("measure", "text", "credits, tokens, runs, api_calls or sessions"),
-    Column("window", "text", "day or month, in the team's zone"),
+    Column("window", "text", "day or month, in the owner's zone"),
     Column("window_start", "microseconds", "Start of the window, UTC"),
     Column("window_end", "microseconds", "End of the window, not included, UTC"),
     Column("amount", "int64", "The limit, in the measure's unit; credits in millionths"),
@@ -197,4 +197,22 @@ LIMIT_STATE: Final = (
     Column("blocked", "uint8", "1 where nothing more should be admitted, else 0"),
     Column("removed", "uint8", "1 where the limit was removed and holds no longer, else 0"),
 )
+
+_USES: Final = (
+    Column("quarter_start", "microseconds", "Start of the quarter of an hour of event time, UTC"),
+    Column("credits_micro", "int64", "Credits, in millionths"),
+    Column("tokens", "int64", "Input and output tokens"),
+    Column("runs", "int64", "Completed runs"),
+    Column("api_calls", "int64", "Of these, API calls"),
+    Column("sessions", "int64", "Sessions that started"),
+)
+
+TEAM_USAGE: Final = (
+    Column("team_id", "text", "Team"),
+    Column("organisations", "text", "JSON: its organisation, then what that is part of, upwards"),
+    Column("corrects", "uint8", "1 for what corrections added or took back, else 0"),
+    *_USES,
+)
+
+ORGANISATION_USAGE: Final = (Column("organisation_id", "text", "Organisation"), *_USES)
 """Where a limit stands in a window, by (team_id, limit_id, window_start)."""

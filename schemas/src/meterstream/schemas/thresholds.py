@@ -38,12 +38,16 @@ CREDITS_EXHAUSTED: Final = "meterstream.credits.exhausted.v1"
 CREDITS_EXPIRING: Final = "meterstream.credits.expiring.v1"
 
 MAX_USED: Final = 2**63 - 1
+MAX_PARTITIONS: Final = 10_000
+"""The most partitions that a heartbeat speaks of."""
 
 Used = Annotated[int, Field(ge=-MAX_USED, le=MAX_USED)]
 Offset = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Partition = Annotated[int, Field(ge=0, le=2**31 - 1)]
 BalanceMicro = Annotated[int, Field(ge=-MAX_USED, le=MAX_USED)]
 """What is left of several grants, or was drawn past all of them: no bound of one grant holds."""
+Owners = Literal["teams", "organisations"]
+"""Whose limits are told: those of teams, and of what is within them, or those of organisations."""
 ResetReason = Literal["window", "changed", "removed", "corrected", "credited"]
 """Why a limit admits again: its next window began; it was set anew; it was removed; usage was
 corrected; credits were granted."""
@@ -70,11 +74,15 @@ class AsOf(Told):
 
 
 class Cause(Told):
-    """The event whose usage made the difference."""
+    """The event whose usage made the difference.
+
+    Of an organisation's limit it is the event of `org-usage` that told it, with its team.
+    """
 
     source: SourceUri
     id: LongId
     offset: Offset
+    team_id: Id | None = None
 
 
 class _OfLimit(Told):
@@ -214,11 +222,17 @@ class LimitHeartbeat(Told):
 
     All states up to `as_of` stand before it in its partition. `clock` is the broker's log time up
     to which events were counted, or there were none: what a reader knows is as old as that.
+
+    States of teams and of organisations have heartbeats of their own, told apart by `owners`; one
+    of organisations says in `counted` up to where the usage of teams is part of what it tells, for
+    each partition of the events topic from which any was.
     """
 
     partition: Partition
+    owners: Owners = "teams"
     as_of: AsOf
     clock: Time
+    counted: Annotated[tuple[AsOf, ...], Field(strict=False, max_length=MAX_PARTITIONS)] = ()
 
 
 def threshold_id(event_type: str, *parts: str | int) -> str:
@@ -247,6 +261,7 @@ def state_key(limit: LimitState | LimitSetData | LimitRemovedData) -> str:
     return json.dumps([*owner, limit.limit_id], ensure_ascii=True, separators=(",", ":"))
 
 
-def heartbeat_key(partition: int) -> str:
+def heartbeat_key(partition: int, owners: Owners = "teams") -> str:
     """Return the key of a partition's `limit-states` heartbeat."""
-    return json.dumps(["heartbeat", partition], separators=(",", ":"))
+    parts = ["heartbeat", partition] if owners == "teams" else ["heartbeat", partition, owners]
+    return json.dumps(parts, separators=(",", ":"))

@@ -12,6 +12,8 @@ DLQ: Final = "dlq"
 THRESHOLDS: Final = "thresholds"
 LIMIT_STATES: Final = "limit-states"
 ORG_USAGE: Final = "org-usage"
+ORG_JOURNAL: Final = "org-journal"
+ORG_SNAPSHOTS: Final = "org-snapshots"
 NOTIFICATIONS_DLQ: Final = "notifications-dlq"
 
 DEFAULT_PREFIX: Final = "meterstream."
@@ -75,7 +77,27 @@ TOPICS: Final = (
         purpose="the state of limits (public)",
         segment_bytes=STATES_SEGMENT_BYTES,
     ),
-    TopicSpec(ORG_USAGE, True, "delete", True, 7 * _DAY_MS, None, "team totals for organisations"),
+    TopicSpec(
+        ORG_USAGE, True, "delete", True, 7 * _DAY_MS, None, "what teams used, by organisation"
+    ),
+    TopicSpec(
+        ORG_JOURNAL,
+        True,
+        "delete",
+        True,
+        7 * _DAY_MS,
+        JOURNAL_MESSAGE_BYTES,
+        "what the meter of organisations decided",
+    ),
+    TopicSpec(
+        ORG_SNAPSHOTS,
+        True,
+        "compact",
+        True,
+        None,
+        JOURNAL_MESSAGE_BYTES,
+        "the state of the meter of organisations",
+    ),
     TopicSpec(
         NOTIFICATIONS_DLQ,
         False,

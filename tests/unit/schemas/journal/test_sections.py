@@ -43,6 +43,9 @@ def test_the_numbers_never_change() -> None:
         "GRANTS": 20,
         "TERMS": 21,
         "DRAWS": 22,
+        "TEAM_USAGE": 23,
+        "ORGANISATION_USAGE": 24,
+        "COUNTED": 25,
     }
 
 

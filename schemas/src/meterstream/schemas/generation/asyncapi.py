@@ -16,7 +16,11 @@ _KEYS: Final = {
     "catalog": "kind/id, for cards and plans kind/id/version; parts percent-encoded",
     "thresholds": "data.team_id, or data.organisation_id",
     LIMIT_STATE: "a JSON array of owner kind (team or organisation), owner id and limit id; ASCII",
-    LIMIT_HEARTBEAT: 'a JSON array of "heartbeat" and the partition',
+    LIMIT_HEARTBEAT: (
+        'a JSON array of "heartbeat", the partition and, of limits of organisations,'
+        ' "organisations"'
+    ),
+    "org-usage": "data.organisation_id",
 }
 """What the key of a record is, by topic, or by record where one topic has several kinds."""
 _INCOMING: Final = frozenset({"events", "control", "catalog"})

@@ -54,6 +54,8 @@ def rows_description() -> dict[str, Any]:
                 ("charge", rows.CHARGE),
                 ("session", rows.SESSION),
                 ("limit_state", rows.LIMIT_STATE),
+                ("team_usage", rows.TEAM_USAGE),
+                ("organisation_usage", rows.ORGANISATION_USAGE),
             )
         },
     }

@@ -82,6 +82,16 @@ class Section(IntEnum):
     levels that limits on the balance have reached."""
     DRAWS = 22
     """Arrow, DRAW columns: which grants paid for the record's charges and corrections."""
+    TEAM_USAGE = 23
+    """Arrow, TEAM_USAGE columns: what teams that belong to organisations used with this record, for
+    the meter of organisations."""
+    ORGANISATION_USAGE = 24
+    """Arrow, ORGANISATION_USAGE columns, in the journal of organisations: what each has used with
+    this record. What corrections took back is part of it."""
+    COUNTED = 25
+    """JSON, in the journal of organisations: [[events_topic_id, generation, partition,
+    journal_offset, events_position], ...] up to where usage of teams is counted, of the partitions
+    from which this record counted some; a genesis tells all."""
 
 
 def pack_sections(sections: Mapping[Section, bytes]) -> bytes:
