@@ -23,7 +23,7 @@ from .journal import Ledger, LedgerUnavailable, NotJoined
 from .kafka import Broker, BrokerUnavailable, TopicMissing, TopicsMisset
 from .memory import map_large_buffers
 from .meter import Meter, look_up_topics, policy_of
-from .settings import MeterSettings, SettingsInvalid, epilog, load
+from .settings import MeterSettings, SettingsInvalid, add_stage, epilog, load, stage_of
 from .transport import SCHEME, Batching, RecordBatch
 
 log = logging.getLogger("meterstream.meter")
@@ -41,7 +41,7 @@ class MeterApp(faust.App):
 def build_app(settings: MeterSettings, ledger: Ledger | None = None) -> tuple[MeterApp, Meter]:
     """Return the app with its agent, and the service that works on the partitions."""
     app = MeterApp(
-        id=settings.topic_prefix + settings.group,
+        id=settings.group_id(settings.group),
         broker=";".join(f"{SCHEME}://{host}" for host in settings.kafka_bootstrap.split(",")),
         broker_credentials=_credentials(settings),
         store="memory://",
@@ -175,6 +175,7 @@ def main(argv: Sequence[str] | None = None, ledger: Ledger | None = None) -> int
         epilog=epilog(MeterSettings),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_stage(parser)
     parser.add_argument(
         "--new-generation",
         action="store_true",
@@ -196,7 +197,7 @@ def main(argv: Sequence[str] | None = None, ledger: Ledger | None = None) -> int
         parser.error("--partition says where --new-generation begins, which was not given")
     leave_pandas_out()
     try:
-        settings = load(MeterSettings)
+        settings = load(MeterSettings, **stage_of(options))
         logs.set_up(settings.log_level)
         broker = Broker(settings)
         topics, partitions = look_up_topics(broker, settings)

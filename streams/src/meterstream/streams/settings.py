@@ -1,11 +1,13 @@
 """The settings of the meter and the publisher: METERSTREAM_* in the environment."""
 
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from meterstream.schemas import topics as names
 from meterstream.schemas.journal.header import MAX_GRACE_SECONDS
 from meterstream.schemas.topics import DEFAULT_PREFIX
 from meterstream.schemas.variables import help_lines, variables_of
@@ -107,7 +109,33 @@ class KafkaSettings(BaseSettings):
         return settings | {key.replace("_", "."): value for key, value in options.items()}
 
 
-class MeterSettings(KafkaSettings):
+Stage = Literal["teams", "organisations"]
+
+_OF_ORGANISATIONS: Final = {
+    names.EVENTS: names.ORG_USAGE,
+    names.JOURNAL: names.ORG_JOURNAL,
+    names.SNAPSHOTS: names.ORG_SNAPSHOTS,
+}
+
+
+class StageSettings(KafkaSettings):
+    """What is metered: usage by team, or what teams used by their organisations."""
+
+    stage: Stage = "teams"
+    """Whose limits are decided: those of teams, from the events, or those of organisations, from
+    what teams used. The option --organisations sets it."""
+
+    def topic(self, name: str) -> str:
+        """Return the full name of a topic; the one that has its place in this stage."""
+        found = _OF_ORGANISATIONS.get(name, name) if self.stage == "organisations" else name
+        return super().topic(found)
+
+    def group_id(self, group: str) -> str:
+        """Return the full name of a consumer group: each stage has groups of its own."""
+        return self.topic_prefix + ("org-" if self.stage == "organisations" else "") + group
+
+
+class MeterSettings(StageSettings):
     """What the meter needs to know."""
 
     group: str = Field("meter", min_length=1, max_length=100)
@@ -168,7 +196,7 @@ class MeterSettings(KafkaSettings):
         return self
 
 
-class PublisherSettings(KafkaSettings):
+class PublisherSettings(StageSettings):
     """What the publisher needs to know."""
 
     publisher_group: str = Field("publisher", min_length=1, max_length=100)
@@ -187,6 +215,20 @@ def epilog(kind: type[BaseSettings]) -> str:
     """Return the end of a service's --help: every variable that sets it up."""
     lines = help_lines(variables_of(kind, PREFIX))
     return "\n".join(["These variables set it up (defaults in brackets):", "", *lines])
+
+
+def add_stage(parser: ArgumentParser) -> None:
+    """Add the option that says whose limits are decided."""
+    parser.add_argument(
+        "--organisations",
+        action="store_true",
+        help="the second stage: limits of organisations, from what their teams used",
+    )
+
+
+def stage_of(options: Namespace) -> dict[str, str]:
+    """Return the setting that the option gives; none where it was left out."""
+    return {"stage": "organisations"} if options.organisations else {}
 
 
 Settings = TypeVar("Settings", bound=BaseSettings)

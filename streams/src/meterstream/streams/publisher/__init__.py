@@ -13,7 +13,14 @@ from meterstream.schemas import topics as names
 from meterstream.schemas.status import PortTaken, StatusServer
 from meterstream.streams import logs
 from meterstream.streams.kafka import Broker, BrokerUnavailable, TopicMissing, TopicsMisset
-from meterstream.streams.settings import PublisherSettings, SettingsInvalid, epilog, load
+from meterstream.streams.settings import (
+    PublisherSettings,
+    SettingsInvalid,
+    add_stage,
+    epilog,
+    load,
+    stage_of,
+)
 
 from .service import Publisher
 
@@ -24,18 +31,20 @@ __all__ = ["Publisher", "main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `meterstream publisher`; return the exit status: 0 ended, 1 failed, 2 cannot start."""
-    argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         "meterstream publisher",
         description="Publish threshold events, the states of limits and dead letters from the"
         " journal, until SIGTERM or SIGINT. Any number of publishers share the work.",
         epilog=epilog(PublisherSettings),
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    ).parse_args(argv)
+    )
+    add_stage(parser)
+    options = parser.parse_args(argv)
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     try:
-        settings = load(PublisherSettings)
+        settings = load(PublisherSettings, **stage_of(options))
         logs.set_up(settings.log_level)
         broker = Broker(settings)
         check_topics(broker, settings)

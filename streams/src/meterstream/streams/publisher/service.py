@@ -69,7 +69,7 @@ class Publisher:
         self._pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="transaction")
         self._consumer = Consumer(
             settings.client(
-                group_id=settings.topic(settings.publisher_group),
+                group_id=settings.group_id(settings.publisher_group),
                 enable_auto_commit=False,
                 enable_partition_eof=True,
                 auto_offset_reset="error",

@@ -116,7 +116,7 @@ class Slot:
             raise SlotBroken(
                 f"{self._journal}-{self.partition}: the committed offset {found.offset} carries no"
                 f" link ({error}): something else than a publisher committed it for the group"
-                f" {self._settings.topic(self._settings.publisher_group)}"
+                f" {self._settings.group_id(self._settings.publisher_group)}"
             ) from None
 
     def take(self, messages: Sequence[Message]) -> None:

@@ -50,7 +50,7 @@ class Transactions:
         self._is_hanging = False
         self._producer = Producer(
             settings.client(
-                transactional_id=f"{settings.topic(settings.publisher_group)}-{partition}",
+                transactional_id=f"{settings.group_id(settings.publisher_group)}-{partition}",
                 transaction_timeout_ms=TRANSACTION_MS,
                 message_timeout_ms=TRANSACTION_MS,
                 linger_ms=5,
