@@ -14,7 +14,7 @@ from tests.support.craft import (
 from meterstream.schemas.verdicts import Verdict
 from meterstream.streams.core import (
     Step,
-    compute,
+    context,
 )
 from meterstream.streams.core.identity import identity_digest, split_digests
 from meterstream.streams.core.step import build_step
@@ -40,8 +40,8 @@ def fail_for(monkeypatch: pytest.MonkeyPatch, broken: Broken) -> None:
             raise error("boom")
         return split_digests(digests)
 
-    monkeypatch.setattr(compute, "identity_digest", identify)
-    monkeypatch.setattr(compute, "split_digests", split)
+    monkeypatch.setattr(context, "identity_digest", identify)
+    monkeypatch.setattr(context, "split_digests", split)
 
 
 def letters(step: Step) -> list[Verdict]:
@@ -121,7 +121,7 @@ def test_a_failure_that_comes_back_under_quarantine_is_raised(
             raise KeyError("boom")
         return build_step(*args, **parts)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(compute, "build_step", fail)
+    monkeypatch.setattr(context, "build_step", fail)
     with pytest.raises(KeyError, match="boom"):
         Partition().take(run("a"), run("b"), run("c"))
 

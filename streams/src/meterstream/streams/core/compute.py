@@ -4,23 +4,17 @@ The verdict on an offset depends on the offsets before it and never on where a b
 ends, so that two meters that cut the same log differently come to the same usage.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
-from meterstream.schemas.control import (
-    ControlEvent,
-)
-from meterstream.schemas.fields import MAX_CREDITS_MICRO
 from meterstream.schemas.journal import Section
 from meterstream.schemas.journal.header import Kind
-from meterstream.schemas.verdicts import Verdict, is_rejected, ledger_class, reason_name
+from meterstream.schemas.verdicts import Verdict
 
 from .balances import balance_states
 from .batch import Entry, EventBatch
@@ -28,24 +22,20 @@ from .book import Note
 from .checks import check_control
 from .clock import run_clock
 from .columns import run_columns
-from .control import Control, corrections_of, events_of, judge_control
-from .corrections import Correction
+from .context import Context, Verdicts, candidates_of, cause_of, decided_step
+from .control import corrections_of, events_of, judge_control
 from .counting import Uncounted
-from .deciding import Decided, Decision, Side, Spent
+from .deciding import NO_USES, Decided, Decision, Side, Spent, Uses
 from .decode import (
-    TYPE_NUMBER,
     Completed,
     Refused,
     SessionStarted,
-    content_of,
     decode_slowly,
 )
-from .entries import Entries, EntryReject, KeptEntry, encode_entries, judge_catalog
-from .identity import identity_digest, split_digests
-from .judge import Candidates, judge_identities, judge_in_order
+from .entries import judge_catalog
+from .judge import judge_identities, judge_in_order
 from .ledger_rows import encode_ledger
 from .limit_rows import CauseOf, encode_limits
-from .policy import Policy
 from .posting import charges_of, post
 from .pricing import Priced, price_runs
 from .quarantine import compute_around_offenders
@@ -53,15 +43,13 @@ from .read import read_batch
 from .room import CellFull
 from .sections import encode_sessions, event_offsets, measures_of
 from .sessions import Session
-from .state import Changes, LastEvent, PartitionState
-from .step import Step, build_step, encode_rejects
+from .state import Changes, PartitionState
+from .step import Step, build_step
+from .team_usage import encode_team_usage
 from .totals import Used
 from .using import started, used_by_corrections, uses_of
 from .valid import Valid
 from .windows import Window
-
-_GOLDEN_RATIO = np.uint64(0x9E3779B97F4A7C15)
-"""Spreads neighbouring times over all bits (Knuth, multiplicative hashing)."""
 
 
 def compute_step(
@@ -98,7 +86,7 @@ def compute_step(
     events = events_of(taken_control)
     # Each partition reads the whole catalog; one of them reports what is wrong with it.
     rejects = [*(catalog_rejects if state.partition == 0 else ()), *control_rejects]
-    context = _Context(
+    context = Context(
         state,
         known,
         state.control.with_taken(taken_control),
@@ -129,27 +117,7 @@ def _position_after(topic: str, position: int, entries: Sequence[Entry], to: int
     return to
 
 
-@dataclass(frozen=True, slots=True)
-class _Context:
-    state: PartitionState
-    entries: Entries
-    governed: Control
-    catalog: tuple[KeptEntry, ...]
-    control: tuple[KeptEntry, ...]
-    events: tuple[tuple[int, ControlEvent], ...]
-    """Of `control`, with their offsets."""
-    corrections: tuple[Correction, ...]
-    rejects: tuple[EntryReject, ...]
-    catalog_to: int
-    control_to: int
-    now_us: int
-
-    @property
-    def policy(self) -> Policy:
-        return self.state.policy
-
-
-def _compute(context: _Context, batch: EventBatch, quarantined: Mapping[int, str]) -> Step:
+def _compute(context: Context, batch: EventBatch, quarantined: Mapping[int, str]) -> Step:
     state, policy = context.state, context.policy
     log_times_us = np.array(batch.log_times_us, np.int64)
     clocks_us = run_clock(state.clock_us, log_times_us, context.now_us, policy.clock_skew_us)
@@ -169,11 +137,7 @@ def _compute(context: _Context, batch: EventBatch, quarantined: Mapping[int, str
     # 3. Judge: when, and whether it was counted before.
     unless = np.full(len(valid.events), Verdict.COUNTED, np.uint8)
     unless[runs.at[runs.too_dear]] = Verdict.AMOUNT_TOO_LARGE
-    oldest_us = np.maximum(valid.clocks_us - policy.horizon_us, state.ids_since_us)
-    unless[valid.times_us < oldest_us] = Verdict.TOO_LATE
-    unless[valid.times_us > valid.clocks_us + policy.ahead_us] = Verdict.TIME_AHEAD
-    hi, lo = split_digests([identity_digest(e.data.team_id, e.source, e.id) for e in valid.events])
-    candidates = Candidates(hi, lo, _fingerprints(valid), valid.times_us, valid.clocks_us, unless)
+    candidates = candidates_of(context, valid, unless)
     judged = judge_identities(state.dedup, policy.horizon_us, candidates)
 
     # 4. Fold what was counted, and charge the time of sessions.
@@ -197,10 +161,9 @@ def _compute(context: _Context, batch: EventBatch, quarantined: Mapping[int, str
     by_record[valid.at] = judged.verdicts
     usage, sessions = counting.usage, counting.sessions
 
-    # 5. Where limits stand after it.
-    decided, causes, used = _decide_limits(
-        context, batch, valid, counting.charged, counted, sessions, clock_us
-    )
+    # 5. What was used, and where limits stand after it.
+    using = _uses(context, valid, counting.charged, counted, sessions)
+    decided, causes, used = _decide_limits(context, batch, valid, using, clock_us)
 
     # 6. Who pays for it.
     charged = counting.charged.at[counting.charged.chosen(counted)]
@@ -215,36 +178,20 @@ def _compute(context: _Context, batch: EventBatch, quarantined: Mapping[int, str
     )
     notes = [_with_cause(note, batch, valid, charged) for note in posted.notes]
 
-    # 7. One verdict for each offset, gaps included.
-    verdicts = _by_offset(batch, by_record)
+    # 7. What the record says.
     balances = balance_states(
         state.ledger if state.is_untold else (), posted.accounts, context.governed.limits
     )
     sections = dict(usage.sections) | encode_limits(decided, causes, balances, notes)
     sections |= encode_ledger(state.ledger, posted)
-    if len(verdicts):
-        sections[Section.VERDICTS] = verdicts.tobytes()
-    if len(judged.ids):
-        sections[Section.IDS] = judged.ids.to_bytes()
-    dead = [
-        (batch.offsets[i], int(by_record[i]), details.get(i) or _explain(int(by_record[i])))
-        for i in np.flatnonzero(np.isin(by_record, _DEAD_LETTERED)).tolist()
-    ]
-    if dead or context.rejects:
-        sections[Section.REJECTS] = encode_rejects(dead, context.rejects)
+    sections |= _team_usage(context, using)
     if sessions:
         sections[Section.SESSIONS] = encode_sessions(sessions)
-    if context.catalog:
-        sections[Section.CATALOG] = encode_entries(context.catalog)
-    if context.control:
-        sections[Section.CONTROL] = encode_entries(context.control)
-    tally = Counter(verdicts.tolist())
-    counts: Counter[str] = Counter()
-    for number, count in tally.items():
-        counts[ledger_class(number)] += count
-    return build_step(
-        state,
-        Kind.STEP,
+    return decided_step(
+        context,
+        batch,
+        Verdicts(by_record, details),
+        judged.ids.to_bytes(),
         sections,
         Changes(
             usage.cells,
@@ -257,36 +204,15 @@ def _compute(context: _Context, batch: EventBatch, quarantined: Mapping[int, str
             used=None if context.corrections else used,
             accounts=posted.accounts,
         ),
-        events_to=batch.end,
-        control_to=context.control_to,
-        catalog_to=context.catalog_to,
         clock_us=clock_us,
-        clock_limit_us=clock_us,
-        last_event=_last_event(state, batch),
-        counts=counts,
-        reasons={reason_name(v): n for v, n in tally.items() if is_rejected(v)},
         rows=usage.rows,
         skewed_log_times=int(np.count_nonzero(log_times_us > clocks_us)),
         unpriced=usage.unpriced,
     )
 
 
-_DEAD_LETTERED = np.array(
-    [Verdict.CONFLICT, Verdict.TOO_LATE, *(v for v in Verdict if is_rejected(v))], np.uint8
-)
-
-
-def _explain(verdict: int) -> str:
-    return {
-        Verdict.CONFLICT: "id: an event of this team, source and id with other content was counted",
-        Verdict.TOO_LATE: "time: older than the deduplication horizon",
-        Verdict.TIME_AHEAD: "time: too far ahead of the broker's clock",
-        Verdict.AMOUNT_TOO_LARGE: f"the run would cost more than {MAX_CREDITS_MICRO} millionths",
-    }[Verdict(verdict)]
-
-
 def _price(
-    context: _Context,
+    context: Context,
     batch: EventBatch,
     valid: Valid,
     by_record: NDArray[np.uint8],
@@ -314,22 +240,47 @@ def _price(
         valid = valid.without(refused)
 
 
-def _fingerprints(valid: Valid) -> NDArray[np.uint32]:
-    """Return 32 bits that differ when type, time or data of two events of one identity do."""
-    hashed = xxhash.xxh3_64_intdigest
-    mixed = np.array([hashed(content_of(e), TYPE_NUMBER[type(e)]) for e in valid.events], np.uint64)
-    mixed ^= valid.times_us.astype(np.uint64) * _GOLDEN_RATIO
-    return (mixed >> np.uint64(32)).astype(np.uint32)
+@dataclass(frozen=True, slots=True)
+class _Using:
+    """What a batch used, where somebody asks: its limits, or the organisations of its teams."""
+
+    uses: Uses
+    at: NDArray[np.int64]
+    """Which of the valid events each use is of."""
+    totals: NDArray[np.int64]
+    """Shape (keys of the uses, MEASURES)."""
 
 
-def _decide_limits(
-    context: _Context,
-    batch: EventBatch,
+_NOT_ASKED = _Using(NO_USES, np.zeros(0, np.int64), NO_USES.amounts)
+
+
+def _uses(
+    context: Context,
     valid: Valid,
     runs: Priced,
     counted: NDArray[np.bool_],
     sessions: tuple[Session, ...],
-    clock_us: int,
+) -> _Using:
+    anew = context.governed.limits_named_by(context.control)
+    if not (len(context.governed.limits) or anew or context.entries.organisations):
+        return _NOT_ASKED
+    starts = _starts(context.state, valid, counted, sessions)
+    uses, at = uses_of(runs, measures_of(runs), runs.chosen(counted), starts)
+    return _Using(uses, at, uses.totals() if len(at) else NO_USES.amounts)
+
+
+def _team_usage(context: Context, using: _Using) -> dict[Section, bytes]:
+    """Return what organisations are to be told of their teams."""
+    entries = context.entries
+    if not entries.organisations:
+        return {}
+    return encode_team_usage(
+        using.uses.keys, using.totals, context.corrections, entries.organisations_of
+    )
+
+
+def _decide_limits(
+    context: Context, batch: EventBatch, valid: Valid, using: _Using, clock_us: int
 ) -> tuple[Decided, CauseOf, Mapping[Window, Used] | None]:
     """Return where limits stand after this step, the causes of their crossings, and what was used.
 
@@ -340,9 +291,8 @@ def _decide_limits(
     anew = context.governed.limits_named_by(context.control)
     if not len(limits) and not anew:
         return Decided(), {}, None
-    starts = _starts(state, valid, counted, sessions)
-    uses, at = uses_of(runs, measures_of(runs), runs.chosen(counted), starts)
-    used = state.totals.by_window(uses.keys, uses.totals(), zone_of) if len(at) else {}
+    uses, at = using.uses, using.at
+    used = state.totals.by_window(uses.keys, using.totals, zone_of) if len(at) else {}
     decision = Decision(
         state.totals,
         state.reached,
@@ -353,14 +303,14 @@ def _decide_limits(
     )
     decided = decision.decide(state.clock_us, tell_all=state.is_untold)
     causes = {
-        one.at: _cause_of(batch, valid, int(at[one.at]))
+        one.at: cause_of(batch, valid, int(at[one.at]))
         for one in decided.crossings
         if one.at is not None
     }
     return decided, causes, used
 
 
-def _corrected(context: _Context, clock_us: int) -> dict[Window, Used]:
+def _corrected(context: Context, clock_us: int) -> dict[Window, Used]:
     over_us = clock_us - context.policy.horizon_us
     zone_of = context.entries.zone_of
     return used_by_corrections(context.corrections, context.state.totals, zone_of, over_us)
@@ -372,16 +322,7 @@ def _with_cause(
     """Return what is told of an account; `charged` are the valid events of the charges."""
     if note.at is None:
         return note.told
-    return {**note.told, **_cause_of(batch, valid, int(charged[note.at]))}
-
-
-def _cause_of(batch: EventBatch, valid: Valid, i: int) -> dict[str, object]:
-    """Return how a crossing names the valid event that caused it."""
-    event, position = valid.events[i], int(valid.at[i])
-    return {
-        "cause": {"offset": batch.offsets[position], "source": event.source, "id": event.id},
-        "cause_log_time_us": batch.log_times_us[position],
-    }
+    return {**note.told, **cause_of(batch, valid, int(charged[note.at]))}
 
 
 def _starts(
@@ -399,24 +340,6 @@ def _starts(
             if session is not None:
                 found.append((i, session))
     return found
-
-
-def _by_offset(batch: EventBatch, by_record: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    verdicts = np.full(batch.end - batch.start, Verdict.GAP, np.uint8)
-    verdicts[: max(0, batch.log_start - batch.start)] = Verdict.UNREAD
-    verdicts[np.array(batch.offsets, np.int64) - batch.start] = by_record
-    return verdicts
-
-
-def _last_event(state: PartitionState, batch: EventBatch) -> LastEvent:
-    if not batch.offsets:
-        return state.last_event
-    return LastEvent(
-        batch.offsets[-1],
-        batch.log_times_us[-1],
-        xxhash.xxh3_64_intdigest(batch.values[-1] or b""),
-        batch.leader_epoch,
-    )
 
 
 def idle_step(state: PartitionState, now_us: int) -> Step:

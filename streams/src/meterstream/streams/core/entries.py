@@ -66,6 +66,10 @@ class Entries:
     """The organisation that an organisation is part of, where it is part of one."""
     zones: dict[str, str] = field(default_factory=dict)
     """The zone of each team that is registered."""
+    organisation_zones: dict[str, str] = field(default_factory=dict)
+    """The zone of each organisation that is registered."""
+    organisations: dict[str, str] = field(default_factory=dict)
+    """The organisation of each team that is registered."""
     agent_types: dict[str, str] = field(default_factory=dict)
     """The type of each agent that is registered."""
     premium: frozenset[str] = frozenset()
@@ -75,6 +79,19 @@ class Entries:
     def zone_of(self, team_id: str) -> str:
         """Return the zone in which a team's days and months begin."""
         return self.zones.get(team_id, UTC_ZONE)
+
+    def zone_of_organisation(self, organisation_id: str) -> str:
+        """Return the zone in which an organisation's days and months begin."""
+        return self.organisation_zones.get(organisation_id, UTC_ZONE)
+
+    def organisations_of(self, team_id: str) -> tuple[str, ...]:
+        """Return a team's organisation and what that is part of, upwards; none if not known."""
+        found: list[str] = []
+        above = self.organisations.get(team_id)
+        while above is not None:
+            found.append(above)
+            above = self.parents.get(above)
+        return tuple(found)
 
     def plan(self, plan_id: str, version: int) -> PlanPublishedData | None:
         """Return a version of a plan, None where it was not published."""
@@ -89,7 +106,9 @@ class Entries:
         if not catalog:
             return self
         kept, cards, parents = dict(self.catalog), dict(self.cards), dict(self.parents)
-        zones, agent_types, premium = dict(self.zones), dict(self.agent_types), set(self.premium)
+        zones, organisations = dict(self.zones), dict(self.organisations)
+        organisation_zones = dict(self.organisation_zones)
+        agent_types, premium = dict(self.agent_types), set(self.premium)
         for entry in catalog:
             event = cast(CatalogEvent, parse_event(entry.event.encode(), CATALOG))
             key = catalog_key(event)
@@ -98,8 +117,10 @@ class Entries:
                 cards[key] = event.data
             elif isinstance(event, OrganisationRegistered):
                 _follow_parent(parents, event)
+                organisation_zones[event.data.organisation_id] = event.data.zone
             elif isinstance(event, TeamRegistered):
                 zones[event.data.team_id] = event.data.zone
+                organisations[event.data.team_id] = event.data.organisation_id
             elif isinstance(event, AgentRegistered):
                 agent_types[event.data.agent_id] = event.data.agent_type
             elif isinstance(event, FeatureRegistered):
@@ -109,7 +130,16 @@ class Entries:
         if len(cards) > len(self.cards):  # none is ever replaced
             book = PriceBook(Card.of(card) for card in cards.values() if card.name == DEFAULT_CARD)
         known = agent_types, frozenset(premium)
-        return Entries(kept, cards, parents, zones, *known, book.knowing(*known))
+        return Entries(
+            kept,
+            cards,
+            parents,
+            zones,
+            organisation_zones,
+            organisations,
+            *known,
+            book.knowing(*known),
+        )
 
 
 def _follow_parent(parents: dict[str, str], event: OrganisationRegistered) -> None:

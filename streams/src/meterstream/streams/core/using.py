@@ -92,11 +92,15 @@ def used_by_corrections(
     """
     if not corrections:
         return {}
+    every = totals.by_window(*amounts_of_corrections(corrections), zone_of)
+    return {window: used for window, used in every.items() if window.end_us > over_us}
+
+
+def amounts_of_corrections(corrections: Sequence[Correction]) -> tuple[list[CellKey], _I64]:
+    """Return the cells that corrections belong to, and what each adds: (corrections, MEASURES)."""
     keys = [one.key for one in corrections]
     api_call = np.array([key[9] == _API_CALL for key in keys], np.bool_)
-    amounts = _amounts(np.array([one.sums for one in corrections], np.int64), api_call)
-    every = totals.by_window(keys, amounts, zone_of)
-    return {window: used for window, used in every.items() if window.end_us > over_us}
+    return keys, _amounts(np.array([one.sums for one in corrections], np.int64), api_call)
 
 
 @dataclass(frozen=True, slots=True)
