@@ -26,9 +26,12 @@ from meterstream.streams.core import (
     genesis_step,
     idle_step,
     load_snapshot,
+    stands_of,
     take_snapshot,
+    totals_of,
 )
 from meterstream.streams.core.arrow import CHARGE_SCHEMA, decode_cells, decode_rows
+from meterstream.streams.journal.recount import kept_ids
 
 from .core_runner import contents_of
 
@@ -263,6 +266,37 @@ class Partition:
         snapshot = take_snapshot(self.state)
         other.state = load_snapshot(policy, snapshot.manifest, snapshot.segments)
         other._twin = load_snapshot(policy, snapshot.manifest, snapshot.segments)
+        return other
+
+    def with_control_made_again(self) -> "Partition":
+        """Return the partition in a new generation, whose control topic begins anew."""
+        other, state = Partition(self.policy, self.partition), self.state
+        genesis = genesis_step(
+            grace_seconds=self.policy.grace_seconds,
+            generation=state.generation + 1,
+            events_topic_id=EVENTS_TOPIC,
+            journal_topic_id=JOURNAL_TOPIC,
+            control_topic_id=UUID(int=5),
+            catalog_topic_id=CATALOG_TOPIC,
+            events_from=state.events_position,
+            catalog_from=state.catalog_position,
+            clock_us=state.clock_us,
+            prev=state.link.prev,
+            ids=kept_ids(state),
+            ids_since_us=state.ids_since_us,
+            sessions=tuple(state.sessions.values()),
+            catalog=tuple(state.entries.catalog.values()),
+            control=state.control.credited(),
+            totals=totals_of(state.totals),
+            reached=stands_of(state.reached),
+            corrected=state.control.corrected,
+            accounts=tuple(state.ledger),
+        )
+        offset, at_us = state.link.next_offset, state.clock_us
+        other.state = begin(self.policy, self.partition, offset, at_us, genesis)
+        other._twin = apply_record(
+            self.policy, self.partition, None, offset, at_us, genesis.header, genesis.value
+        )
         return other
 
     def idle(self, at_us: int) -> Step:

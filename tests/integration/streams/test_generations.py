@@ -269,11 +269,14 @@ def test_control_or_catalog_that_was_made_again(partition: MeteredPartition, nam
     """It is noticed however much the topic holds again, and a new generation reads all of it."""
     at_us = now_us()
     closed = envelope("import.closed", "c-1", at_us, {"team_id": "team", "import_id": "i"})
+    data = {"team_id": "team", "grant_id": "g", "kind": "funded", "amount_micro": 5}
+    granted = envelope("credits.granted", "c-2", at_us, data)
     step = compute_step(
-        partition.state, None, catalog=entries(card()), control=entries(closed), now_us=at_us
-    )
+        partition.state, None, catalog=entries(card()), control=entries(closed, granted),
+        now_us=at_us,
+    )  # fmt: skip
     partition.take(step)
-    assert len(partition.state.control.kept) == 1
+    assert len(partition.state.control.kept) == 2
     other = uuid.uuid4()
     topics = (
         dataclasses.replace(partition.topics, control_id=other)
@@ -289,8 +292,12 @@ def test_control_or_catalog_that_was_made_again(partition: MeteredPartition, nam
     state = partition.restored(topics).state
     assert state is not None
     positions = {"control": state.control_position, "catalog": state.catalog_position}
-    assert positions == {"control": 1, "catalog": 1} | {name: 0}
-    assert len(state.control.kept) == (0 if name == "control" else 1)
+    assert positions == {"control": 2, "catalog": 1} | {name: 0}
+    assert len(state.control.kept) == (1 if name == "control" else 2)
+    resent = entries(granted, first=state.control_position)
+    again = compute_step(state, None, control=resent, now_us=at_us)
+    assert not again.changes.control, "it is granted once"
+    assert not again.changes.accounts
     assert list(state.entries.catalog) == list(partition.state.entries.catalog)
     assert state.events_position == 30
 

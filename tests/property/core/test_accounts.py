@@ -283,16 +283,22 @@ def records(story: Story, cut_at: set[int]) -> Iterator[tuple[list[Json], list[J
 def meter(
     story: Story, cut_at: set[int], restarts: set[int], with_limit: bool
 ) -> tuple[Told, Partition]:
-    """Return what a meter says of a story, and where it ends."""
+    """Return what a meter says of a story, and where it ends.
+
+    At every other restart the control topic has been made again, and what was granted and
+    subscribed to is sent once more.
+    """
     partition = Partition(clock_us=story.start_us)
     partition.take(catalog=entries(*published()), control=entries(*([LIMIT] if with_limit else [])))
     told, offset = Told(), 10
+    sent = {"": LIMIT} if with_limit else {}
     for number, (control, runs, times) in enumerate(records(story, cut_at)):
         if times and not runs:
             partition.idle(times[0])
             while partition.state.is_due:
                 told.read(partition.take_batch(None), [])
             continue
+        sent |= {_name_of(event): event for event in control if "original_id" not in event["data"]}
         for i, event in enumerate(control, offset):
             told.controls[i] = event["id"]
         taken = entries(*control, first=offset)
@@ -300,9 +306,17 @@ def meter(
         told.read(partition.take(*runs, at_us=times, control=taken), runs)
         for account in partition.state.ledger:
             assert account.difference == 0, "nothing is lost or made"
-        if number in restarts:
+        if number in restarts and number % 2:
             partition = partition.restarted(partition.policy)
+        elif number in restarts:
+            partition, offset = partition.with_control_made_again(), len(sent)
+            told.read(partition.take(control=entries(*sent.values())), [])
     return told, partition
+
+
+def _name_of(event: Json) -> str:
+    """Return what an entry is replaced by: the next of the same name."""
+    return str(event["data"].get("grant_id") or event["data"]["starts_at"])
 
 
 @given(

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import cast
+from typing import Final, cast
 
 from meterstream.schemas.control import (
     ControlEvent,
@@ -72,6 +72,14 @@ class Control:
         """Return it with corrections that were taken before, none of which it knows."""
         return replace(self, corrected=self.corrected.with_all(corrected))
 
+    def credited(self) -> tuple[KeptEntry, ...]:
+        """Return the grants and subscriptions, the last of each name.
+
+        They hold although the topic that they stood in was made again, so one that is sent again
+        must be known. Their offsets are those of the topic that they were taken from.
+        """
+        return tuple(entry for name, entry in self.kept.items() if json.loads(name)[0] in _CREDITS)
+
     @staticmethod
     def limits_named_by(taken: Iterable[KeptEntry]) -> dict[LimitKey, None]:
         """Return the limits that these entries set or removed, in their order."""
@@ -110,15 +118,19 @@ def _limit(event: LimitSet | LimitRemoved, log_time_us: int) -> Limit | None:
     return Limit(event.data, log_time_us)
 
 
+_GRANT, _SUBSCRIPTION = "grant", "subscription"
+_CREDITS: Final = (_GRANT, _SUBSCRIPTION)
+
+
 def _name(event: ControlEvent, offset: int) -> str:
     """Return what an entry is kept under: the next of the same name takes its place."""
     if isinstance(event, LimitSet | LimitRemoved):
         return json.dumps(["limit", *limit_key(event)])
     if isinstance(event, CreditsGranted):
-        return json.dumps(["grant", event.data.team_id, event.data.grant_id])
+        return json.dumps([_GRANT, event.data.team_id, event.data.grant_id])
     if isinstance(event, SubscriptionChanged):
         starts_at = format_rfc3339(event.data.starts_at)
-        return json.dumps(["subscription", event.data.team_id, starts_at])
+        return json.dumps([_SUBSCRIPTION, event.data.team_id, starts_at])
     return json.dumps(["entry", offset])
 
 

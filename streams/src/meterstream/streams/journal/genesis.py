@@ -125,9 +125,11 @@ def new_generation(
         control = tuple(state.control.kept.values())
         if not start.is_followed or state.control_topic_id != topics.control_id:
             control_from, _ = log_bounds(consumer, topics.control, partition)
-            if control:
-                lost.append(f"{len(control)} entries of a control topic that was made again")
-            control = ()
+            # What was granted stays granted: whoever sends it again must not grant it twice.
+            kept = state.control.credited()
+            if gone := len(control) - len(kept):
+                lost.append(f"{gone} limits and imports of a control topic that was made again")
+            control = kept
         if not start.is_followed or state.catalog_topic_id != topics.catalog_id:
             # What is read again replaces what is kept of it, by its key.
             catalog_from, _ = log_bounds(consumer, topics.catalog, 0)
