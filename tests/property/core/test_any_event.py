@@ -19,7 +19,7 @@ from meterstream.streams.core import Policy
 
 any_event = st.one_of(*(events(name) for name in MODELS[EVENTS]))
 # The strategies' times lie within two days, all of which a clock at the end of them still takes.
-SETTINGS = {"horizon_us": 4 * DAY_US, "grace_us": HOUR_US}
+SETTINGS: dict[str, Any] = {"horizon_us": 4 * DAY_US, "grace_us": HOUR_US}
 CLOCK_US = START_US + DAY_US
 a_few = settings(max_examples=share(40), deadline=None, suppress_health_check=list(HealthCheck))
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from tests.support import model
@@ -50,7 +51,7 @@ SETTINGS = {
 
 
 def count_both_ways(
-    records: Sequence[Record], settings: dict[str, int], *, seed: int, mean_batch: int = 500
+    records: Sequence[Record], settings: dict[str, Any], *, seed: int, mean_batch: int = 500
 ) -> tuple[Counted, CoreMeter]:
     """Return what the model counts, and the meter that has counted the same records."""
     middle = records[len(records) // 2]

@@ -8,17 +8,21 @@ Ids follow from the journal record, so that usage which is told twice is counted
 
 import hashlib
 import json
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from .envelope import Envelope
 from .fields import Data, Id, Time
 from .thresholds import AsOf
+from .times import to_us
 
 ORGANISATION_USED: Final = "meterstream.organisation.used.v1"
 
+MEASURES: Final = ("credits_micro", "tokens", "runs", "api_calls", "sessions")
+QUARTER_US: Final = 900_000_000
 MAX_USES: Final = 400
 """Quarters of an hour in one event: so it stays below the size of the largest event."""
 MAX_USE: Final = 2**62 - 1
@@ -38,6 +42,12 @@ class UseData(Data):
     api_calls: Use = 0
     sessions: Use = 0
 
+    @model_validator(mode="after")
+    def _begins_a_quarter(self) -> Self:
+        if to_us(self.quarter_start) % QUARTER_US:
+            raise PydanticCustomError("inconsistent", "quarter_start is no multiple of 15 minutes")
+        return self
+
 
 class OrganisationUsedData(Data):
     """What a team of an organisation used, as one journal record counted it.
@@ -51,6 +61,12 @@ class OrganisationUsedData(Data):
     as_of: AsOf
     corrects: bool = False
     uses: Annotated[tuple[UseData, ...], Field(strict=False, min_length=1, max_length=MAX_USES)]
+
+    @model_validator(mode="after")
+    def _takes_back_by_corrections_only(self) -> Self:
+        if not self.corrects and any(getattr(u, name) < 0 for u in self.uses for name in MEASURES):
+            raise PydanticCustomError("inconsistent", "uses: only corrections take something back")
+        return self
 
 
 class OrganisationUsed(Envelope):

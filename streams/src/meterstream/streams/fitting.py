@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from .backlog import Backlog
-from .core import Entry, EventBatch, PartitionState, Step, compute_step
+from .core import Entry, EventBatch, PartitionState, Step, compute_step, next_batch
 from .journal import RecordTooLarge
 
 
@@ -37,6 +37,10 @@ def compute_fitting(
     Events that do not fit go back to the backlog; entries are taken by a later step. Raises
     RecordTooLarge if a single record's decision does not fit.
     """
+    if batch is not None:
+        batch, rest = next_batch(state, batch)
+        if rest is not None:
+            backlog.put_back(rest)
     while True:
         step = compute_step(
             state,

@@ -40,6 +40,7 @@ def policy_of(settings: MeterSettings, partitions: int) -> Policy:
         partitions=partitions,
         grace_us=settings.grace_seconds * 1_000_000,
         horizon_us=settings.horizon_hours * 3_600_000_000,
+        owners=settings.stage,
     )
 
 

@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from meterstream.schemas import topics as names
 from meterstream.schemas.journal.header import MAX_GRACE_SECONDS
+from meterstream.schemas.thresholds import Owners
 from meterstream.schemas.topics import DEFAULT_PREFIX
 from meterstream.schemas.variables import help_lines, variables_of
 
@@ -109,8 +110,6 @@ class KafkaSettings(BaseSettings):
         return settings | {key.replace("_", "."): value for key, value in options.items()}
 
 
-Stage = Literal["teams", "organisations"]
-
 _OF_ORGANISATIONS: Final = {
     names.EVENTS: names.ORG_USAGE,
     names.JOURNAL: names.ORG_JOURNAL,
@@ -121,7 +120,7 @@ _OF_ORGANISATIONS: Final = {
 class StageSettings(KafkaSettings):
     """What is metered: usage by team, or what teams used by their organisations."""
 
-    stage: Stage = "teams"
+    stage: Owners = "teams"
     """Whose limits are decided: those of teams, from the events, or those of organisations, from
     what teams used. The option --organisations sets it."""
 

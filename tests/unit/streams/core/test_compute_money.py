@@ -1,5 +1,7 @@
 """What counted runs are charged, and which run costs too much."""
 
+from typing import Any
+
 import pytest
 from tests.support.craft import (
     DAY,
@@ -25,7 +27,7 @@ from meterstream.streams.core import (
 COUNTED, DUPLICATE, CONFLICT = Verdict.COUNTED, Verdict.DUPLICATE, Verdict.CONFLICT
 
 
-def priced(*cards: Json, **policy: int) -> Partition:
+def priced(*cards: Json, **policy: Any) -> Partition:
     """Return a partition whose first record took rate cards."""
     partition = Partition(Policy(1, **policy))
     partition.take_batch(None, catalog=entries(*cards))

@@ -6,6 +6,7 @@ from tests.support.craft import NOW, Json, card, entries, envelope
 from meterstream.schemas.control import ControlEvent
 from meterstream.schemas.partitions import partition_of
 from meterstream.schemas.registry import parse_event
+from meterstream.schemas.thresholds import Owners
 from meterstream.schemas.verdicts import Verdict
 from meterstream.streams.core import control as module
 from meterstream.streams.core.control import Control, judge_control
@@ -37,11 +38,14 @@ def limit(**owner: str) -> Json:
 
 
 def control(
-    *events: Json | bytes | None, partition: int = 0, partitions: int = 1
+    *events: Json | bytes | None,
+    partition: int = 0,
+    partitions: int = 1,
+    owners: Owners = "teams",
 ) -> tuple[list[int], list[EntryReject]]:
     """Return the offsets of the control entries that are taken, and the refusals."""
     taken, rejects = judge_control(
-        Control(), entries(*events, at_us=NOW + 7), partition, partitions, nothing_wrong
+        Control(), entries(*events, at_us=NOW + 7), partition, partitions, nothing_wrong, owners
     )
     assert all(entry.log_time_us == NOW + 7 for entry in taken)
     return [entry.offset for entry in taken], rejects
@@ -82,13 +86,26 @@ def test_control_entries_are_refused_with_their_reason() -> None:
 
 def test_control_entries_belong_to_the_partition_of_their_key() -> None:
     """A team's entry stands with its team, an organisation's limit with its organisation."""
-    for event, key in ((grant("team-1"), "team-1"), (limit(organisation_id="org-1"), "org-1")):
+    cases: tuple[tuple[Json, str, Owners], ...] = (
+        (grant("team-1"), "team-1", "teams"),
+        (limit(organisation_id="org-1"), "org-1", "organisations"),
+    )
+    for event, key, owners in cases:
         home = partition_of(key, 7)
-        assert control(event, partition=home, partitions=7) == ([0], [])
+        assert control(event, partition=home, partitions=7, owners=owners) == ([0], [])
         for elsewhere in set(range(7)) - {home}:
-            offsets, (reject,) = control(event, partition=elsewhere, partitions=7)
+            offsets, (reject,) = control(event, partition=elsewhere, partitions=7, owners=owners)
             assert offsets == []
             assert (reject.verdict, reject.offset) == (Verdict.WRONG_PARTITION, 0)
+
+
+@pytest.mark.parametrize("owners", ["teams", "organisations"])
+def test_each_meter_takes_what_is_its_own(owners: Owners) -> None:
+    """What is for the other one is passed over; what nobody can read is refused by one of them."""
+    events = [grant(), limit(organisation_id="o"), {"type": "?"}, limit(team_id="t")]
+    offsets, rejects = control(*events, owners=owners)
+    assert offsets == ([0, 3] if owners == "teams" else [1])
+    assert [one.offset for one in rejects] == ([2] if owners == "teams" else [])
 
 
 def set_limit(version: int = 1, amount: int = 5) -> Json:
@@ -114,15 +131,14 @@ def after(*events: Json) -> Control:
 
 def test_the_last_version_of_a_limit_is_in_force() -> None:
     """One entry is kept of each limit, whatever came before it; a removed one is remembered."""
-    known = after(set_limit(1), set_limit(2, 7), limit(organisation_id="org"))
+    known = after(set_limit(1), set_limit(2, 7))
     found = known.limits.get(("team", "l"))
     assert found is not None
     assert (found.data.amount, found.data.version, found.since_us) == (7, 2, NOW)
-    assert len(known.kept) == 2
-    assert len(known.limits) == 1, "an organisation's limit is not decided with its teams"
+    assert (len(known.kept), len(known.limits)) == (1, 1)
     gone = known.with_taken(judge_control(known, entries(remove_limit(3)), 0, 1, nothing_wrong)[0])
     assert (gone.limits.get(("team", "l")), gone.versions[("team", "l")]) == (None, 3)
-    assert len(gone.kept) == 2
+    assert len(gone.kept) == 1
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ def test_the_public_names_are_these() -> None:
         "Changes", "Entry", "EventBatch", "Ids", "LastEvent", "Manifest", "NotNext",
         "PartitionState", "Policy", "Snapshot", "SnapshotDamaged", "SnapshotNeeded", "Step",
         "apply_record", "apply_step", "begin",
-        "compute_step", "genesis_step", "idle_step", "load_snapshot", "read_manifest",
+        "compute_step", "genesis_step", "idle_step", "load_snapshot", "next_batch", "read_manifest",
         "stands_of", "take_snapshot", "totals_of",
     ]  # fmt: skip
     assert all(hasattr(core, name) for name in core.__all__)

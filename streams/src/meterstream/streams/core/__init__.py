@@ -6,7 +6,7 @@ alone, so a state can be restored from the journal, or from a snapshot and the j
 """
 
 from .batch import Entry, EventBatch
-from .compute import compute_step, idle_step
+from .compute import compute_step, idle_step, next_batch
 from .dedup import Ids
 from .limits import stands_of
 from .policy import Policy
@@ -44,6 +44,7 @@ __all__ = [
     "genesis_step",
     "idle_step",
     "load_snapshot",
+    "next_batch",
     "read_manifest",
     "stands_of",
     "take_snapshot",

@@ -27,6 +27,7 @@ from .control import corrections_of, events_of, judge_control
 from .counting import Uncounted
 from .deciding import NO_USES, Decided, Decision, Side, Spent, Uses
 from .decode import (
+    AnyEvent,
     Completed,
     Refused,
     SessionStarted,
@@ -36,6 +37,8 @@ from .entries import judge_catalog
 from .judge import judge_identities, judge_in_order
 from .ledger_rows import encode_ledger
 from .limit_rows import CauseOf, encode_limits
+from .organisation_events import until_corrections
+from .organisations import compute_organisations
 from .posting import charges_of, post
 from .pricing import Priced, price_runs
 from .quarantine import compute_around_offenders
@@ -82,10 +85,12 @@ def compute_step(
         state.partition,
         state.policy.partitions,
         partial(check_control, state, known),
+        state.policy.owners,
     )
     events = events_of(taken_control)
     # Each partition reads the whole catalog; one of them reports what is wrong with it.
-    rejects = [*(catalog_rejects if state.partition == 0 else ()), *control_rejects]
+    of_teams = state.policy.owners == "teams"
+    rejects = [*(catalog_rejects if of_teams and state.partition == 0 else ()), *control_rejects]
     context = Context(
         state,
         known,
@@ -102,7 +107,13 @@ def compute_step(
     if batch is None:
         position = state.events_position
         batch = EventBatch(position, position, (), (), ())
-    return compute_around_offenders(partial(_compute, context), batch)
+    compute = _compute if of_teams else compute_organisations
+    return compute_around_offenders(partial(compute, context), batch)
+
+
+def next_batch(state: PartitionState, batch: EventBatch) -> tuple[EventBatch, EventBatch | None]:
+    """Return as much of a batch as one step decides, and the rest if there is any."""
+    return (batch, None) if state.policy.owners == "teams" else until_corrections(batch)
 
 
 def _position_after(topic: str, position: int, entries: Sequence[Entry], to: int | None) -> int:
@@ -137,7 +148,9 @@ def _compute(context: Context, batch: EventBatch, quarantined: Mapping[int, str]
     # 3. Judge: when, and whether it was counted before.
     unless = np.full(len(valid.events), Verdict.COUNTED, np.uint8)
     unless[runs.at[runs.too_dear]] = Verdict.AMOUNT_TOO_LARGE
-    candidates = candidates_of(context, valid, unless)
+    candidates = candidates_of(
+        context, valid, [event.data.team_id for event in valid.events], unless
+    )
     judged = judge_identities(state.dedup, policy.horizon_us, candidates)
 
     # 4. Fold what was counted, and charge the time of sessions.
@@ -214,10 +227,10 @@ def _compute(context: Context, batch: EventBatch, quarantined: Mapping[int, str]
 def _price(
     context: Context,
     batch: EventBatch,
-    valid: Valid,
+    valid: Valid[AnyEvent],
     by_record: NDArray[np.uint8],
     details: dict[int, str],
-) -> tuple[Valid, Priced]:
+) -> tuple[Valid[AnyEvent], Priced]:
     """Price the completed runs among the events.
 
     A run that breaks a rule between fields is shown to the models, which name the reason.
@@ -256,7 +269,7 @@ _NOT_ASKED = _Using(NO_USES, np.zeros(0, np.int64), NO_USES.amounts)
 
 def _uses(
     context: Context,
-    valid: Valid,
+    valid: Valid[AnyEvent],
     runs: Priced,
     counted: NDArray[np.bool_],
     sessions: tuple[Session, ...],
@@ -280,7 +293,7 @@ def _team_usage(context: Context, using: _Using) -> dict[Section, bytes]:
 
 
 def _decide_limits(
-    context: Context, batch: EventBatch, valid: Valid, using: _Using, clock_us: int
+    context: Context, batch: EventBatch, valid: Valid[AnyEvent], using: _Using, clock_us: int
 ) -> tuple[Decided, CauseOf, Mapping[Window, Used] | None]:
     """Return where limits stand after this step, the causes of their crossings, and what was used.
 
@@ -317,7 +330,7 @@ def _corrected(context: Context, clock_us: int) -> dict[Window, Used]:
 
 
 def _with_cause(
-    note: Note, batch: EventBatch, valid: Valid, charged: NDArray[np.int64]
+    note: Note, batch: EventBatch, valid: Valid[AnyEvent], charged: NDArray[np.int64]
 ) -> dict[str, object]:
     """Return what is told of an account; `charged` are the valid events of the charges."""
     if note.at is None:
@@ -327,7 +340,7 @@ def _with_cause(
 
 def _starts(
     state: PartitionState,
-    valid: Valid,
+    valid: Valid[AnyEvent],
     counted: NDArray[np.bool_],
     sessions: tuple[Session, ...],
 ) -> list[tuple[int, Session]]:

@@ -1,7 +1,7 @@
 """What a step is computed from, and what computing one has in common whatever is counted."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ from .judge import Candidates
 from .policy import Policy
 from .state import Changes, LastEvent, PartitionState
 from .step import Step, build_step, encode_rejects
-from .valid import Valid
+from .valid import E, Valid
 
 _GOLDEN_RATIO: Final = np.uint64(0x9E3779B97F4A7C15)
 """Spreads neighbouring times over all bits (Knuth, multiplicative hashing)."""
@@ -97,25 +97,37 @@ def _explain(verdict: int) -> str:
     }[Verdict(verdict)]
 
 
-def candidates_of(context: Context, valid: Valid, unless: NDArray[np.uint8]) -> Candidates:
-    """Return the events as they are judged; `unless` says which cannot be counted anyway."""
+def candidates_of(
+    context: Context, valid: Valid[E], owners: Sequence[str], unless: NDArray[np.uint8]
+) -> Candidates:
+    """Return the events as they are judged; `unless` says which cannot be counted anyway.
+
+    `owners` are the team, or the organisation, within which each event has its identity.
+    """
     state, policy = context.state, context.policy
     oldest_us = np.maximum(valid.clocks_us - policy.horizon_us, state.ids_since_us)
     unless[valid.times_us < oldest_us] = Verdict.TOO_LATE
     unless[valid.times_us > valid.clocks_us + policy.ahead_us] = Verdict.TIME_AHEAD
-    hi, lo = split_digests([identity_digest(e.data.team_id, e.source, e.id) for e in valid.events])
+    hi, lo = split_digests(
+        [
+            identity_digest(owner, event.source, event.id)
+            for owner, event in zip(owners, valid.events, strict=True)
+        ]
+    )
     return Candidates(hi, lo, _fingerprints(valid), valid.times_us, valid.clocks_us, unless)
 
 
-def _fingerprints(valid: Valid) -> NDArray[np.uint32]:
+def _fingerprints(valid: Valid[E]) -> NDArray[np.uint32]:
     """Return 32 bits that differ when type, time or data of two events of one identity do."""
     hashed = xxhash.xxh3_64_intdigest
-    mixed = np.array([hashed(content_of(e), TYPE_NUMBER[type(e)]) for e in valid.events], np.uint64)
+    mixed = np.array(
+        [hashed(content_of(e), TYPE_NUMBER.get(type(e), 0)) for e in valid.events], np.uint64
+    )
     mixed ^= valid.times_us.astype(np.uint64) * _GOLDEN_RATIO
     return (mixed >> np.uint64(32)).astype(np.uint32)
 
 
-def cause_of(batch: EventBatch, valid: Valid, i: int) -> dict[str, Any]:
+def cause_of(batch: EventBatch, valid: Valid[E], i: int) -> dict[str, Any]:
     """Return how a crossing names the valid event that caused it."""
     event, position = valid.events[i], int(valid.at[i])
     return {

@@ -18,6 +18,7 @@ from meterstream.schemas.control import (
 )
 from meterstream.schemas.partitions import partition_of
 from meterstream.schemas.registry import InvalidEvent, parse_event
+from meterstream.schemas.thresholds import Owners
 from meterstream.schemas.times import format_rfc3339
 from meterstream.schemas.topics import CONTROL
 from meterstream.schemas.verdicts import Verdict
@@ -63,8 +64,7 @@ class Control:
             if isinstance(event, LimitSet | LimitRemoved):
                 key = limit_key(event)
                 versions[key] = event.data.version
-                if event.data.team_id is not None:
-                    changed[key] = _limit(event, entry.log_time_us)
+                changed[key] = _limit(event, entry.log_time_us)
         limits = self.limits.changed(changed) if changed else self.limits
         return Control(kept, limits, versions, self.corrected.with_taken(corrections))
 
@@ -106,9 +106,8 @@ def corrections_of(events: Iterable[tuple[int, ControlEvent]]) -> list[Correctio
 
 
 def limit_key(event: LimitSet | LimitRemoved) -> LimitKey:
-    """Return what a limit is found by; an organisation's under a name that no team can have."""
-    owner = event.data.team_id or f"\n{event.data.organisation_id}"
-    return owner, event.data.limit_id
+    """Return what a limit is found by."""
+    return event.data.team_id or event.data.organisation_id or "", event.data.limit_id
 
 
 def _limit(event: LimitSet | LimitRemoved, log_time_us: int) -> Limit | None:
@@ -144,10 +143,13 @@ def judge_control(
     partition: int,
     partitions: int,
     check: Callable[[ControlEvent], None],
+    owners: Owners = "teams",
 ) -> tuple[list[KeptEntry], list[EntryReject]]:
     """Return which control entries are taken, and which are refused with their reasons.
 
     `check` raises InvalidEvent where what an event is about is not known, such as its run or plan.
+    Limits of organisations are for the meter of organisations, and all else for that of teams:
+    each passes over what is the other's.
     """
     taken: list[KeptEntry] = []
     rejects: list[EntryReject] = []
@@ -157,6 +159,8 @@ def judge_control(
     for entry in incoming:
         try:
             event = cast(ControlEvent, parse_event(entry.value, CONTROL))
+            if _owners_of(event) != owners:
+                continue
             if partition_of(control_key(event), partitions) != partition:
                 raise InvalidEvent(
                     Verdict.WRONG_PARTITION, "data.team_id: belongs to another partition"
@@ -178,7 +182,8 @@ def judge_control(
                 check(event)
                 since[number_of(event)] = content_of(event)
         except InvalidEvent as error:
-            rejects.append(EntryReject("control", entry.offset, error.verdict, error.detail))
+            if owners == "teams" or error.verdict in _OF_KNOWN_OWNERS:
+                rejects.append(EntryReject("control", entry.offset, error.verdict, error.detail))
             continue
         except MemoryError:
             raise  # that is the machine's, and no entry is to blame
@@ -187,6 +192,17 @@ def judge_control(
             continue
         taken.append(kept)
     return taken, rejects
+
+
+_OF_KNOWN_OWNERS: Final = (Verdict.WRONG_PARTITION, Verdict.NOT_ALLOWED)
+"""Why an entry is refused that could be read: others are refused by the meter of teams."""
+
+
+def _owners_of(event: ControlEvent) -> Owners:
+    """Return whose meter an event is for."""
+    if isinstance(event, LimitSet | LimitRemoved) and event.data.organisation_id is not None:
+        return "organisations"
+    return "teams"
 
 
 def _says_more(before: KeptEntry | None, event: CreditsGranted | SubscriptionChanged) -> bool:

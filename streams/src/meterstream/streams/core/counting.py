@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .corrections import Correction
+from .decode import AnyEvent
 from .prices import PriceBook
 from .pricing import Priced, with_session_time
 from .room import CellFull, Room
@@ -34,7 +35,7 @@ class Uncounted:
 
     state: PartitionState
     book: PriceBook
-    valid: Valid
+    valid: Valid[AnyEvent]
     offsets: NDArray[np.int64]
     """Of the valid events."""
     runs: Priced

@@ -95,7 +95,7 @@ def _crossing(one: Crossing, causes: CauseOf) -> dict[str, object]:
     data = one.limit.data
     found: dict[str, object] = {
         "kind": one.kind,
-        "team_id": one.limit.key[0],
+        "team_id" if data.organisation_id is None else "organisation_id": one.limit.key[0],
         "limit_id": data.limit_id,
         "limit_version": data.version,
         "subject": data.subject,

@@ -15,7 +15,7 @@ from .windows import KINDS, Kind, Window, windows_at
 _I64 = NDArray[np.int64]
 
 LimitKey = tuple[str, str]
-"""(team_id, limit_id)"""
+"""(team_id or organisation_id, limit_id): a partition decides limits of either or the other."""
 
 _NEVER: Final = 2**63 - 1
 
@@ -35,9 +35,9 @@ class Limit:
     def __post_init__(self) -> None:
         """Look up what follows from its data."""
         data, put = self.data, object.__setattr__
-        team_id = data.team_id or ""
-        put(self, "key", (team_id, data.limit_id))
-        put(self, "subject", (data.subject, team_id, data.subject_id or ""))
+        owner_id = data.team_id or data.organisation_id or ""
+        put(self, "key", (owner_id, data.limit_id))
+        put(self, "subject", (data.subject, owner_id, data.subject_id or ""))
         put(self, "measure", MEASURES.index(data.measure))
 
     @property

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from meterstream.schemas.journal.header import MAX_GRACE_SECONDS
+from meterstream.schemas.thresholds import Owners
 
 SECOND_US: Final = 1_000_000
 MINUTE_US: Final = 60 * SECOND_US
@@ -29,6 +30,9 @@ class Policy:
     """How far ahead of the partition's clock an event may be."""
     clock_skew_us: int = 10 * MINUTE_US
     """A log time further ahead than this of the clock and the worker does not move the clock."""
+    owners: Owners = "teams"
+    """Whose limits are decided: those of teams, from their events, or those of organisations, from
+    what their teams used."""
 
     def __post_init__(self) -> None:
         """Refuse settings under which a rule would contradict another."""

@@ -64,15 +64,14 @@ def read_batch(
     events: list[AnyEvent] = []
     at: list[int] = []
     refused: list[tuple[int, Verdict, str]] = []
-    look_closely = _needs_a_closer_look(values)
+    look_closely = needs_a_closer_look(values)
     here: set[str] = set()
     elsewhere: set[str] = set()
     strangers: list[tuple[int, AnyEvent]] = []
     for i, value in enumerate(values):
         try:
             if i in quarantined:
-                what = f"the meter failed on this event ({quarantined[i]})"
-                raise Refused(Verdict.INTERNAL, f"{what}; replay it after an upgrade")
+                raise offender(quarantined[i])
             event = decode_event(value)
             if look_closely and value is not None:
                 _look_closely(value, event)
@@ -93,6 +92,13 @@ def read_batch(
     return ReadBatch(events, at, refused)
 
 
+def offender(what: str) -> Refused:
+    """Return why an event is refused on which the core itself raised `what`."""
+    return Refused(
+        Verdict.INTERNAL, f"the meter failed on this event ({what}); replay it after an upgrade"
+    )
+
+
 def _refuse_strangers(
     values: Sequence[bytes | None], strangers: Sequence[tuple[int, AnyEvent]]
 ) -> Iterator[tuple[int, Verdict, str]]:
@@ -111,7 +117,7 @@ def _refuse_strangers(
             yield i, Verdict.WRONG_PARTITION, "data.team_id: belongs to another partition"
 
 
-def _needs_a_closer_look(values: Sequence[bytes | None]) -> bool:
+def needs_a_closer_look(values: Sequence[bytes | None]) -> bool:
     """Tell whether any value may hold control characters or a time at the calendar's end."""
     whole = b"".join(value for value in values if value)
     return any(year in whole for year in _LAST_YEARS) or may_hold_control_characters(whole)

@@ -19,6 +19,12 @@ from .entries import KeptEntry, decode_entries, encode_entries
 from .ledger_rows import decode_ledger, encode_accounts, read_accounts
 from .limit_rows import decode_stands
 from .limits import Stand, with_stands
+from .organisation_rows import (
+    UpTo,
+    decode_counted,
+    decode_organisation_usage,
+    encode_counted,
+)
 from .policy import Policy
 from .sections import encode_sessions
 from .sessions import Session
@@ -59,6 +65,7 @@ def genesis_step(  # noqa: PLR0913 - a genesis names every position, each by its
     reached: Sequence[Stand] = (),
     corrected: Corrected | None = None,
     accounts: Sequence[Account] = (),
+    counted: Sequence[UpTo] = (),
     carried: dict[str, Any] | None = None,
     max_bytes: int | None = None,
 ) -> Step:
@@ -66,10 +73,10 @@ def genesis_step(  # noqa: PLR0913 - a genesis names every position, each by its
 
     `ids` are the identities that the new generation must recognise, complete for events from
     `ids_since_us` on (None: for all that the horizon allows); older events are too late in it.
-    `sessions`, `catalog`, `control`, `totals`, `reached`, `corrected` and `accounts` are what it
-    carries over; `carried` says in words what it carries and what is lost. Where all this takes
-    more than `max_bytes` the record leaves it to the generation's snapshot, without which it cannot
-    be read back: that must be stored first.
+    `sessions`, `catalog`, `control`, `totals`, `reached`, `corrected`, `accounts` and `counted` are
+    what it carries over; `carried` says in words what it carries and what is lost. Where all this
+    takes more than `max_bytes` the record leaves it to the generation's snapshot, without which it
+    cannot be read back: that must be stored first.
     """
     beginning = Beginning(control_topic_id, catalog_topic_id, ids_since_us)
     sections: dict[Section, bytes] = {}
@@ -92,6 +99,8 @@ def genesis_step(  # noqa: PLR0913 - a genesis names every position, each by its
     if max_bytes is not None and sum(map(len, sections.values())) > max_bytes:
         beginning = replace(beginning, needs_snapshot=True)
         sections = {}
+    if counted:  # for readers who never see a snapshot
+        sections[Section.COUNTED] = encode_counted(counted)
     sections[Section.GENESIS] = _encode_beginning(beginning, carried or {})
     value = pack_sections(sections)
     header = Header(
@@ -123,6 +132,7 @@ def genesis_step(  # noqa: PLR0913 - a genesis names every position, each by its
         totals=totals,
         corrected=corrected,
         accounts=accounts,
+        counted=tuple(counted),
     )
     return Step(header, value, changes, {}, {})
 
@@ -217,6 +227,10 @@ def decode_changes(value: bytes) -> Changes:
             if Section.CORRECTED in sections
             else None,
             written=decode_ledger(sections),
+            organisation_usage=decode_organisation_usage(sections[Section.ORGANISATION_USAGE])
+            if Section.ORGANISATION_USAGE in sections
+            else None,
+            counted=decode_counted(sections.get(Section.COUNTED, memoryview(b"[]"))),
         )
     except MalformedRecord:
         raise
@@ -273,4 +287,5 @@ def _begin(
     for known in changes.totals:
         state.totals.load(*known)
     state.reached = with_stands({}, changes.stands)
+    state.counted = {one.partition: one for one in changes.counted}
     return state

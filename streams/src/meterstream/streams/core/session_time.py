@@ -13,7 +13,7 @@ from meterstream.schemas.pricing import SessionToPrice, price_session
 from meterstream.schemas.rows import CELL_SUMS, SESSION_OPERATION
 
 from .cells import CellKey
-from .decode import SESSION_EVENTS
+from .decode import SESSION_EVENTS, AnyEvent
 from .policy import MINUTE_US
 from .prices import UNPRICED_CARD, PriceBook
 from .sessions import Session, SessionKey, charged_time_us, follow, is_forgotten
@@ -62,7 +62,7 @@ class SessionTime:
 
     def __init__(
         self,
-        valid: Valid,
+        valid: Valid[AnyEvent],
         before: Callable[[SessionKey], Session | None],
         horizon_us: int,
         book: PriceBook,

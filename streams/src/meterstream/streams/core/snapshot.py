@@ -19,6 +19,7 @@ from .dedup import Ids, Run
 from .entries import decode_entries, encode_entries
 from .ledger_rows import decode_ledger, encode_accounts, read_accounts
 from .limits import with_stands
+from .organisation_rows import UpTo
 from .policy import Policy
 from .sections import encode_sessions
 from .sessions import Session
@@ -115,6 +116,7 @@ def take_snapshot(state: PartitionState) -> Snapshot:
         "told_us": state.told_us,
         "is_untold": state.is_untold,
         "last_event": asdict(state.last_event),
+        "counted": list(state.counted.values()),
         "segments": listed,
     }
     return Snapshot(json.dumps(manifest).encode(), segments)
@@ -173,6 +175,7 @@ def _bare_state(policy: Policy, document: dict[str, Any]) -> PartitionState:
         LastEvent(**document["last_event"]),
     )
     state.closed_us = int(document["closed_us"])
+    state.counted = {one.partition: one for one in (UpTo(*row) for row in document["counted"])}
     state.ids_since_us = max(state.ids_since_us, document["ids_since_us"])
     state.told_us, state.is_untold = int(document["told_us"]), bool(document["is_untold"])
     return state

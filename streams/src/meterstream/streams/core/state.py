@@ -17,11 +17,12 @@ from .entries import Entries, KeptEntry
 from .ledger import Ledger
 from .ledger_rows import WrittenAccounts, read_accounts
 from .limits import LimitKey, Stand, add_stands, with_stands
+from .organisation_rows import OrganisationUsage, UpTo
 from .policy import MINUTE_US, SECOND_US, Policy
 from .read import PartitionOf
 from .sessions import Session, SessionKey, is_forgotten
 from .total_rows import KnownTotals
-from .totals import Totals, Used
+from .totals import Totals, Used, ZoneOf
 from .using import Recorded, used_by
 from .windows import Window
 
@@ -78,6 +79,10 @@ class Changes:
     """What the record says of them, where they are read back."""
     used: Mapping[Window, Used] | None = None
     """What was used by window and subject, where it is known: of the state that computed it."""
+    organisation_usage: OrganisationUsage | None = None
+    """What organisations used: of teams it follows from the rest."""
+    counted: tuple[UpTo, ...] = ()
+    """Up to where the usage of teams is part of it, of their partitions that changed."""
 
 
 def header_closed_us(header: Header, clock_us: int) -> int:
@@ -109,8 +114,10 @@ class PartitionState:
     sessions: dict[SessionKey, Session] = field(default_factory=dict)
     entries: Entries = field(default_factory=Entries)
     control: Control = field(default_factory=Control)
-    totals: Totals = field(default_factory=Totals)
+    totals: Totals = field(init=False)
     ledger: Ledger = field(default_factory=Ledger)
+    counted: dict[int, UpTo] = field(default_factory=dict)
+    """Of organisations: up to where the usage of teams is part of theirs, by its partition."""
     reached: dict[Window, dict[LimitKey, int]] = field(default_factory=dict)
     """By window, the highest level that the version in force of a limit has reached."""
     closed_us: int = field(init=False)
@@ -129,6 +136,7 @@ class PartitionState:
     def __post_init__(self) -> None:
         """Begin without cells and identities."""
         self.dedup = Dedup(self.policy.horizon_us)
+        self.totals = Totals("team" if self.policy.owners == "teams" else "organisation")
         self.partition_of_team = PartitionOf(self.policy.partitions)
         self.ids_since_us = self.clock_us - self.policy.horizon_us
         self.told_us = self.clock_us
@@ -142,6 +150,15 @@ class PartitionState:
     def clock_us(self) -> int:
         """The partition's clock, microseconds since 1970; 0 before the first record."""
         return self.link.clock_us
+
+    @property
+    def zone_of(self) -> ZoneOf:
+        """Return what tells in whose zone the windows of a limit's owner begin."""
+        return self._zone_of(self.entries)
+
+    def _zone_of(self, entries: Entries) -> ZoneOf:
+        of_teams = self.policy.owners == "teams"
+        return entries.zone_of if of_teams else entries.zone_of_organisation
 
     @property
     def live_cells(self) -> int:
@@ -161,7 +178,7 @@ class PartitionState:
     @property
     def is_due(self) -> bool:
         """Whether a step without events has something to tell, since the clock went on."""
-        limits, zone_of = self.control.limits, self.entries.zone_of
+        limits, zone_of = self.control.limits, self.zone_of
         if self.ledger.due_us <= self.clock_us:
             return True
         if self.is_untold:
@@ -184,6 +201,9 @@ class PartitionState:
         control = self.control.with_taken(changes.control)
         entries = self.entries.with_taken(changes.catalog)
         used = changes.used
+        if changes.organisation_usage is not None:
+            told = changes.organisation_usage
+            used = self.totals.by_window(told.keys, told.amounts, self._zone_of(entries))
         if used is None:
             recorded = Recorded(changes.cells, changes.late, changes.sessions)
             used = used_by(recorded, self.cells, self.totals, self.sessions.get, entries.zone_of)
@@ -192,6 +212,7 @@ class PartitionState:
             accounts = read_accounts(self.ledger, changes.written)
         self.entries, self.control = entries, control
         self.ledger.apply(accounts)
+        self.counted |= {one.partition: one for one in changes.counted}
         self.totals.add(used)
         self._take_stands(changes)
         self.link = chain.link

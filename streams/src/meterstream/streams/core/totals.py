@@ -7,7 +7,7 @@ project and feature within it, is a subject; totals follow event time in the tea
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,9 @@ from .windows import Window, windows_at
 _I64 = NDArray[np.int64]
 
 Subject = tuple[str, str, str]
-"""(kind, team_id, subject_id); the id is empty for the team itself."""
+"""(kind, team_id, subject_id); the id is empty for the team itself. Of an organisation the kind,
+and its id in the place of the team's."""
+OwnerKind = Literal["team", "organisation"]
 
 MEASURES: Final[tuple[Measure, ...]] = ("credits", "tokens", "runs", "api_calls", "sessions")
 """What totals count, in the order of their columns; credits in millionths."""
@@ -34,8 +36,9 @@ ZoneOf = Callable[[str], str]
 class Subjects:
     """Numbers for subjects, so that arrays can speak of them. Numbers mean nothing elsewhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, owner_kind: OwnerKind = "team") -> None:
         self.names: list[Subject] = []
+        self._owner_kind: OwnerKind = owner_kind
         self._numbers: dict[Subject, int] = {}
         self._of_cells: dict[tuple[str, ...], tuple[int, ...]] = {}
 
@@ -57,7 +60,7 @@ class Subjects:
                 self._of_cells.clear()
             kinds = zip(("user", "project", "agent", "feature"), named[1:], strict=True)
             subjects = [(kind, team_id, name) for kind, name in kinds if name]
-            found = tuple(map(self.number, [("team", team_id, ""), *subjects]))
+            found = tuple(map(self.number, [(self._owner_kind, team_id, ""), *subjects]))
             self._of_cells[named] = found
         return found
 
@@ -84,8 +87,10 @@ class Used:
 class Totals:
     """What was used in the windows that may still take events, of one partition."""
 
-    def __init__(self) -> None:
-        self.subjects = Subjects()
+    def __init__(self, owner_kind: OwnerKind = "team") -> None:
+        """`owner_kind` is the subject that every cell belongs to, by the team of its key."""
+        self._owner_kind: OwnerKind = owner_kind
+        self.subjects = Subjects(owner_kind)
         self._tables: dict[Window, _I64] = {}
         """Shape (subjects, MEASURES), by the numbers of the subjects; some may lie beyond it."""
 
@@ -155,7 +160,7 @@ class Totals:
             (window, [self.subjects.names[i] for i in used.subjects.tolist()], used.amounts)
             for window, used in self.items()
         ]
-        self.subjects = Subjects()
+        self.subjects = Subjects(self._owner_kind)
         self._tables.clear()
         for window, names, amounts in kept:
             self.load(window, names, amounts)

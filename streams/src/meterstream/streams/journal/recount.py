@@ -14,6 +14,7 @@ from meterstream.streams.core import (
     PartitionState,
     apply_step,
     compute_step,
+    next_batch,
 )
 from meterstream.streams.kafka import log_bounds, read_at, timestamp_us
 
@@ -39,8 +40,11 @@ def recount(consumer: Consumer, topic: str, state: PartitionState, position: int
     first, _ = log_bounds(consumer, topic, state.partition)
     for batch in _batches(consumer, topic, state.partition, before, first, position):
         now_us = time.time_ns() // 1000
-        step = compute_step(state, batch, now_us=now_us)
-        apply_step(state, step, state.link.next_offset, now_us)
+        waiting: EventBatch | None = batch
+        while waiting is not None:
+            part, waiting = next_batch(state, waiting)
+            step = compute_step(state, part, now_us=now_us)
+            apply_step(state, step, state.link.next_offset, now_us)
     lost = min(first, position) - before
     if lost > 0:
         trust_ids_since(consumer, topic, state, first)

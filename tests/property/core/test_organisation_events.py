@@ -1,0 +1,72 @@
+"""The fast reading of what teams used, and the models that it stands for."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.property.core.test_limits_of_a_log import a_few
+from tests.support.organisations import Told
+
+from meterstream.schemas.registry import InvalidEvent, parse_event
+from meterstream.schemas.topics import ORG_USAGE
+from meterstream.streams.core.decode import Refused
+from meterstream.streams.core.organisation_events import decode_usage
+
+SOUND = Told(
+    "o-1", "t-1", "e-1", 1_767_225_600_000_000, ((1_767_225_600_000_000, (5, 4, 3, 2, 1)),)
+)
+
+STRANGE: list[Any] = [
+    None, True, -1, 0, 2**62, 1.5, "", "x" * 65, "x\u0007", "\u007f", "2026-01-01T00:00:01Z",
+    "2026-01-01T00:15:00Z", "2026-01-01T00:15:00+05:30", "9999-12-31T23:45:00-12:00", [], {},
+    [{}], {"a": 1},
+]  # fmt: skip
+PATHS = [
+    ("id",), ("source",), ("time",), ("type",), ("specversion",), ("datacontenttype",), ("extra",),
+    ("data",), ("data", "organisation_id"), ("data", "team_id"), ("data", "corrects"),
+    ("data", "extra"), ("data", "as_of"), ("data", "as_of", "events_topic_id"),
+    ("data", "as_of", "generation"), ("data", "as_of", "extra"), ("data", "uses"),
+    ("data", "uses", 0, "quarter_start"), ("data", "uses", 0, "tokens"),
+    ("data", "uses", 0, "credits_micro"), ("data", "uses", 0, "extra"),
+]  # fmt: skip
+
+
+@given(st.lists(st.tuples(st.sampled_from(PATHS), st.sampled_from(STRANGE)), max_size=2))
+@a_few
+def test_both_say_the_same(changes: list[tuple[tuple[str | int, ...], Any]]) -> None:
+    """Whatever is changed in an event, both take it with the same content or name one reason."""
+    event: Any = json.loads(SOUND.value())
+    for path, value in changes:
+        place = event
+        for step in path[:-1]:
+            place = place[step] if isinstance(place, list | dict) and place else {}
+        if isinstance(place, dict):
+            place[path[-1]] = value
+    text = json.dumps(event).encode()
+    try:
+        model = parse_event(text, ORG_USAGE)
+    except InvalidEvent as expected:
+        with pytest.raises(Refused) as found:
+            decode_usage(text)
+        assert (found.value.verdict, found.value.detail) == (expected.verdict, expected.detail)
+        return
+    read = decode_usage(text)
+    plain = msgspec.to_builtins(read.data)
+    assert parse_event(json.dumps(event | {"data": plain}).encode(), ORG_USAGE) == model
+    assert read.time == model.time
+
+
+@pytest.mark.parametrize(
+    ("corrects", "amount"), [(False, -1), (True, -1), (False, 0)], ids=["use", "void", "nothing"]
+)
+def test_only_corrections_take_back(corrects: bool, amount: int) -> None:
+    """Usage that is less than nothing is refused, unless it is a correction."""
+    told = Told("o", "t", "e", 0, ((0, (amount, 0, 0, 0, 0)),), corrects)
+    if corrects or amount >= 0:
+        assert decode_usage(told.value()).data.corrects is corrects
+    else:
+        with pytest.raises(Refused, match="only corrections take something back"):
+            decode_usage(told.value())
