@@ -1,6 +1,7 @@
 """The fast reading of what teams used, and the models that it stands for."""
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -40,23 +41,25 @@ def test_both_say_the_same(changes: list[tuple[tuple[str | int, ...], Any]]) -> 
     """Whatever is changed in an event, both take it with the same content or name one reason."""
     event: Any = json.loads(SOUND.value())
     for path, value in changes:
-        place = event
-        for step in path[:-1]:
-            place = place[step] if isinstance(place, list | dict) and place else {}
-        if isinstance(place, dict):
+        place: Any = event
+        with suppress(LookupError, TypeError):  # what it leads to may have been changed before
+            for step in path[:-1]:
+                place = place[step]
             place[path[-1]] = value
     text = json.dumps(event).encode()
+    assert _outcome(text, fast=True) == _outcome(text, fast=False)
+
+
+def _outcome(text: bytes, *, fast: bool) -> object:
+    """Return what a reader takes, or why it refuses."""
     try:
-        model = parse_event(text, ORG_USAGE)
-    except InvalidEvent as expected:
-        with pytest.raises(Refused) as found:
-            decode_usage(text)
-        assert (found.value.verdict, found.value.detail) == (expected.verdict, expected.detail)
-        return
-    read = decode_usage(text)
-    plain = msgspec.to_builtins(read.data)
-    assert parse_event(json.dumps(event | {"data": plain}).encode(), ORG_USAGE) == model
-    assert read.time == model.time
+        if not fast:
+            return parse_event(text, ORG_USAGE)
+        document = json.loads(text)
+        data = msgspec.to_builtins(decode_usage(text).data)
+        return parse_event(json.dumps(document | {"data": data}).encode(), ORG_USAGE)
+    except (InvalidEvent, Refused) as error:
+        return error.verdict, error.detail
 
 
 @pytest.mark.parametrize(
