@@ -5,9 +5,10 @@ ends, so that two meters that cut the same log differently come to the same usag
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +20,13 @@ from meterstream.schemas.verdicts import Verdict
 from .balances import balance_states
 from .batch import Entry, EventBatch
 from .book import Note
+from .cells import CellKey
 from .checks import check_control
 from .clock import run_clock
 from .columns import run_columns
 from .context import Context, Verdicts, candidates_of, cause_of, decided_step
 from .control import corrections_of, events_of, judge_control
-from .counting import Uncounted
+from .counting import Counting, Uncounted
 from .deciding import NO_USES, Decided, Decision, Side, Spent, Uses
 from .decode import (
     AnyEvent,
@@ -50,7 +52,7 @@ from .state import Changes, PartitionState
 from .step import Step, build_step
 from .team_usage import encode_team_usage
 from .totals import Used
-from .using import started, used_by_corrections, uses_of
+from .using import Recorded, amounts_of_record, started, used_by_corrections, uses_of
 from .valid import Valid
 from .windows import Window
 
@@ -175,7 +177,7 @@ def _compute(context: Context, batch: EventBatch, quarantined: Mapping[int, str]
     usage, sessions = counting.usage, counting.sessions
 
     # 5. What was used, and where limits stand after it.
-    using = _uses(context, valid, counting.charged, counted, sessions)
+    using = _uses(context, valid, counting, counted)
     decided, causes, used = _decide_limits(context, batch, valid, using, clock_us)
 
     # 6. Who pays for it.
@@ -257,29 +259,35 @@ def _price(
 class _Using:
     """What a batch used, where somebody asks: its limits, or the organisations of its teams."""
 
-    uses: Uses
-    at: NDArray[np.int64]
-    """Which of the valid events each use is of."""
+    keys: Sequence[CellKey]
     totals: NDArray[np.int64]
-    """Shape (keys of the uses, MEASURES)."""
+    """Shape (keys, MEASURES)."""
+    uses: Uses = NO_USES
+    """Only where limits ask."""
+    at: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Which of the valid events each use is of."""
 
 
-_NOT_ASKED = _Using(NO_USES, np.zeros(0, np.int64), NO_USES.amounts)
+_NOT_ASKED: Final = _Using((), NO_USES.amounts)
 
 
 def _uses(
-    context: Context,
-    valid: Valid[AnyEvent],
-    runs: Priced,
-    counted: NDArray[np.bool_],
-    sessions: tuple[Session, ...],
+    context: Context, valid: Valid[AnyEvent], counting: Counting, counted: NDArray[np.bool_]
 ) -> _Using:
-    anew = context.governed.limits_named_by(context.control)
-    if not (len(context.governed.limits) or anew or context.entries.organisations):
+    limits_ask = len(context.governed.limits) > 0 or bool(
+        context.governed.limits_named_by(context.control)
+    )
+    if not limits_ask and not context.entries.organisations:
         return _NOT_ASKED
-    starts = _starts(context.state, valid, counted, sessions)
+    if not limits_ask and not context.corrections:
+        # The same from what the record says of cells, which takes less.
+        usage, state = counting.usage, context.state
+        recorded = Recorded(usage.cells, usage.late, counting.sessions)
+        return _Using(*amounts_of_record(recorded, state.cells, state.sessions.get))
+    runs = counting.charged
+    starts = _starts(context.state, valid, counted, counting.sessions)
     uses, at = uses_of(runs, measures_of(runs), runs.chosen(counted), starts)
-    return _Using(uses, at, uses.totals() if len(at) else NO_USES.amounts)
+    return _Using(uses.keys, uses.totals() if len(at) else NO_USES.amounts, uses, at)
 
 
 def _team_usage(context: Context, using: _Using) -> dict[Section, bytes]:
@@ -288,7 +296,7 @@ def _team_usage(context: Context, using: _Using) -> dict[Section, bytes]:
     if not entries.organisations:
         return {}
     return encode_team_usage(
-        using.uses.keys, using.totals, context.corrections, entries.organisations_of
+        using.keys, using.totals, context.corrections, entries.organisations_of
     )
 
 
@@ -302,21 +310,22 @@ def _decide_limits(
     """
     state, limits, zone_of = context.state, context.governed.limits, context.entries.zone_of
     anew = context.governed.limits_named_by(context.control)
-    if not len(limits) and not anew:
+    if using is _NOT_ASKED:
         return Decided(), {}, None
-    uses, at = using.uses, using.at
-    used = state.totals.by_window(uses.keys, using.totals, zone_of) if len(at) else {}
+    used = state.totals.by_window(using.keys, using.totals, zone_of) if using.keys else {}
+    if not len(limits) and not anew:
+        return Decided(), {}, used
     decision = Decision(
         state.totals,
         state.reached,
         Side(state.control.limits, state.entries.zone_of, state.told_us),
         Side(limits, zone_of, clock_us),
-        Spent(uses, used, _corrected(context, clock_us)),
+        Spent(using.uses, used, _corrected(context, clock_us)),
         anew,
     )
     decided = decision.decide(state.clock_us, tell_all=state.is_untold)
     causes = {
-        one.at: cause_of(batch, valid, int(at[one.at]))
+        one.at: cause_of(batch, valid, int(using.at[one.at]))
         for one in decided.crossings
         if one.at is not None
     }

@@ -120,13 +120,21 @@ def used_by(
     zone_of: ZoneOf,
 ) -> dict[Window, Used]:
     """Return what a record used by window and subject, before it is taken into the state."""
+    keys, amounts = amounts_of_record(record, cells, session_before)
+    return totals.by_window(keys, amounts, zone_of) if keys else {}
+
+
+def amounts_of_record(
+    record: Recorded, cells: OpenCells, session_before: Callable[[SessionKey], Session | None]
+) -> tuple[list[CellKey], _I64]:
+    """Return the cells that a record says something of, and what each used: (cells, MEASURES)."""
     starts = started(session_before, record.sessions)
     keys = [*record.cells.keys, *record.late.keys, *map(_key_of, starts)]
     if not keys:
-        return {}
+        return [], np.zeros((0, len(MEASURES)), np.int64)
     sums = np.concatenate((cells.added(record.cells), record.late.sums))
     api_call = np.array([key[9] == _API_CALL for key in keys[: len(sums)]], np.bool_)
     amounts = np.zeros((len(keys), len(MEASURES)), np.int64)
     amounts[: len(sums)] = _amounts(sums, api_call)
     amounts[len(sums) :, MEASURES.index("sessions")] = 1
-    return totals.by_window(keys, amounts, zone_of)
+    return keys, amounts
