@@ -17,10 +17,16 @@ from meterstream.streams.journal import Counted, LedgerUnavailable
 TOPIC = UUID(int=5)
 
 
-def insert(client: Client, database: str, topic: UUID, rows: list[tuple[int, int, int]]) -> None:
+def insert(
+    client: Client,
+    database: str,
+    topic: UUID,
+    rows: list[tuple[int, int, int]],
+    ledger: str = "ledger",
+) -> None:
     """Write ledger rows of partition 0: generation, journal offset, events position after it."""
     client.insert(
-        "ledger",
+        ledger,
         [[str(topic), 0, *row, 1] for row in rows],
         ["events_topic_id", "partition", "generation", "journal_offset", "events_to", "version"],
         database=database,
@@ -51,7 +57,9 @@ def test_the_newest_record_of_the_newest_generation(
     client = connect(clickhouse.url, user=clickhouse.user, password=clickhouse.password)
     migrate(client, database)
     insert(client, database, TOPIC, [(1, 7, 900), (1, 90, 950), (2, 3, 40), (2, 12, 45)])
+    insert(client, database, UUID(int=7), [(3, 1, 2)], "organisation_ledger")
     client.close()
+    assert read_ledger(UUID(int=7), 0) == Counted(3, 1, 2)
     assert read_ledger(TOPIC, 0) == Counted(2, 12, 45)
     assert read_ledger(TOPIC, 1) is None
     assert read_ledger(UUID(int=6), 0) is None

@@ -1,13 +1,20 @@
 """The rows of limits on the real engine: where they stand, and what was told of them."""
 
+from typing import cast
+from uuid import UUID
+
 import pytest
 from clickhouse_connect.driver.client import Client
 from tests.support.journal import DAY_US, TODAY_US, Writer, crossing, decoded, limit
 
-from meterstream.schemas.journal import MalformedRecord, Section
+from meterstream.schemas.journal import Link, MalformedRecord, Section
+from meterstream.schemas.verdicts import Verdict
 from meterstream.sinks.flush import flush
 from meterstream.sinks.limits import thresholds_of
+from meterstream.sinks.organisations import OrganisationsTarget
+from meterstream.sinks.positions import Position, read_position
 from meterstream.sinks.record import JournalRecord, decode
+from meterstream.sinks.start import Start, StartFinder
 from meterstream.sinks.state import PartitionState
 from meterstream.sinks.store import ClickHouseStore
 
@@ -93,3 +100,50 @@ def test_what_is_no_crossing_stops_the_reader(broken: bytes) -> None:
     record = writer.record(sections={Section.CROSSINGS: broken})
     with pytest.raises(MalformedRecord, match="CROSSINGS"):
         thresholds_of(decode(record))
+
+
+def test_organisations_have_limits_of_their_own(migrated: Client, store: ClickHouseStore) -> None:
+    """One with the name of a team and its limit's replaces nothing; a cause names the team."""
+    of_teams, writer = Writer(), Writer(events_topic_id=UUID(int=2))
+    stored(
+        store,
+        of_teams.genesis(TODAY_US),
+        of_teams.step(limits=[limit(TODAY_US, used=3)], crossings=[crossing(TODAY_US)]),
+    )
+    told = {"organisation_id": "team-1", "subject": "organisation"}
+    cause = {"offset": 8, "source": "/events", "id": "u-8", "team_id": "team-2"}
+    of_organisation = {**crossing(TODAY_US), **told, "cause": cause}
+    del of_organisation["team_id"]
+    state = limit(TODAY_US, used=9, subject="organisation")
+    target = OrganisationsTarget(migrated, store, cast(StartFinder, Beginning()))
+    target.assigned(0, None)
+    committed: dict[int, Link] = {}
+    for record in (
+        writer.genesis(TODAY_US),
+        writer.step(limits=[state], crossings=[of_organisation], verdicts=[Verdict.COUNTED]),
+    ):
+        target.add(record)
+    target.flush(committed.update)
+    assert committed == {0: writer.chain.link}
+    assert read_position(migrated, "organisations", 0) == Position(
+        "organisations", 0, committed[0], record.version
+    )
+    found = migrated.query("SELECT team_id, organisation_id, used FROM limits ORDER BY used")
+    assert found.result_rows == [("team-1", "", 3), ("", "team-1", 9)]
+    found = migrated.query(
+        "SELECT team_id, organisation_id, subject, cause_offset, cause_team_id FROM thresholds"
+        " FINAL ORDER BY cause_offset"
+    )
+    assert found.result_rows == [
+        ("team-1", "", "team", 7, ""),
+        ("", "team-1", "organisation", 8, "team-2"),
+    ]
+    counts = "SELECT (SELECT count() FROM ledger), (SELECT sum(counted) FROM organisation_ledger)"
+    assert migrated.query(counts).result_rows == [(2, 1)]
+
+
+class Beginning:
+    """Says that everything is to be read."""
+
+    def find(self, _partition: int, _committed: Link | None) -> Start:
+        return Start(0, None)

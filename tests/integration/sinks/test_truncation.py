@@ -1,15 +1,21 @@
 """Which rows go where the journal was cut: those of lost records, and no others."""
 
 import time
+from collections.abc import Iterable
 from uuid import UUID
 
 from clickhouse_connect.driver.client import Client
 
 from meterstream.schemas.journal import Link
-from meterstream.sinks.positions import CELLS, HISTORY
+from meterstream.sinks.positions import CELLS, HISTORY, ORGANISATIONS
 from meterstream.sinks.record import GENERATION_FACTOR
 from meterstream.sinks.start import Kept
-from meterstream.sinks.truncation import CELLS_TABLES, HISTORY_TABLES, remove_rows_after
+from meterstream.sinks.truncation import (
+    CELLS_TABLES,
+    HISTORY_TABLES,
+    ORGANISATIONS_TABLES,
+    remove_rows_after,
+)
 
 TOPIC, LATER_TOPIC, OLD_TOPIC, OLDER_TOPIC = (str(UUID(int=number)) for number in range(1, 5))
 CUT = Kept(Link(5, 4, 2, 0, 0), 0, UUID(TOPIC))
@@ -24,10 +30,10 @@ BEGINNINGS = {
 """When each lineage began, in seconds from now: the old topics are those of an earlier Kafka."""
 
 
-def write(client: Client) -> None:
-    """Store a row of each journal offset from 0 to 9 of each lineage in all tables."""
+def write(client: Client, tables: Iterable[str], organisation_id: str = "") -> None:
+    """Store a row of each journal offset from 0 to 9 of each lineage in the tables."""
     now_s = int(time.time())
-    for table in dict.fromkeys((*CELLS_TABLES, *HISTORY_TABLES)):
+    for table in tables:
         names = [row[0] for row in client.query(f"DESCRIBE TABLE {table}").result_rows]
         key = {"session_id", "team_id", "event_offset", "journal_offset", "late"} & set(names)
         rows = []
@@ -44,6 +50,8 @@ def write(client: Client) -> None:
                     name: str(number * 10 + offset) if name.endswith("_id") else offset
                     for name in key
                 }
+                if "organisation_id" in names:
+                    row["organisation_id"] = organisation_id
                 rows.append([row[name] for name in names if name in row])
                 columns = [name for name in names if name in row]
         values = ",".join(str(tuple(row)) for row in rows)
@@ -60,7 +68,7 @@ def left(client: Client, table: str) -> dict[tuple[str, int], int]:
 
 def test_rows_of_an_earlier_kafka_stay_and_those_of_lost_records_go(migrated: Client) -> None:
     """Whichever feed removes its rows first; a watermark is one row, of its last record."""
-    write(migrated)
+    write(migrated, dict.fromkeys((*CELLS_TABLES, *HISTORY_TABLES)))
     remove_rows_after(migrated, CELLS, CELLS_TABLES, 0, CUT)
     remove_rows_after(migrated, HISTORY, HISTORY_TABLES, 0, CUT)
     # The lost generations keep rows up to the cut's offset, which a real journal would not have.
@@ -71,3 +79,19 @@ def test_rows_of_an_earlier_kafka_stay_and_those_of_lost_records_go(migrated: Cl
         assert left(migrated, table) == expected, table
     old = {lineage: 1 for lineage in BEGINNINGS if lineage[0] in (OLD_TOPIC, OLDER_TOPIC)}
     assert left(migrated, "watermarks") == old
+
+
+def test_each_stage_removes_its_own_rows(migrated: Client) -> None:
+    """What one journal lost takes nothing of what the other one's meter has decided."""
+    write(migrated, ORGANISATIONS_TABLES, "acme-group")
+    remove_rows_after(migrated, CELLS, CELLS_TABLES, 0, CUT)
+    for table in ORGANISATIONS_TABLES:
+        assert left(migrated, table) == dict.fromkeys(BEGINNINGS, 10), table
+    write(migrated, CELLS_TABLES)
+    remove_rows_after(migrated, ORGANISATIONS, ORGANISATIONS_TABLES, 0, CUT)
+    lost = dict.fromkeys([(TOPIC, 2), (TOPIC, 3), (LATER_TOPIC, 4)], 5)
+    expected = dict.fromkeys(BEGINNINGS, 10) | lost
+    assert left(migrated, "organisation_ledger") == expected
+    for table in ("limit_states", "thresholds"):
+        assert left(migrated, table) == {key: 10 + count for key, count in expected.items()}, table
+    assert left(migrated, "ledger") == dict.fromkeys(BEGINNINGS, 10)

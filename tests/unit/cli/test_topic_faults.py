@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from meterstream.cli.topic_faults import Found, Promise, find_faults, safety_settings
-from meterstream.schemas.topics import CATALOG, CONTROL, DLQ, EVENTS, JOURNAL, TOPICS
+from meterstream.schemas.topics import CATALOG, CONTROL, DLQ, EVENTS, JOURNAL, ORG_USAGE, TOPICS
 
 REPAIR = "`meterstream topics --repair` sets it"
 
@@ -53,6 +53,7 @@ def test_sound_topics_have_no_fault() -> None:
         (EVENTS, {"retention_ms": "3600000"}, "is 3600000 (1 hour), and must be at least 3 days"),
         (CONTROL, {"retention_ms": "604800000"}, "(7 days), and must be at least for ever"),
         (EVENTS, {"retention_ms": "345600000"}, "for 4 days, shorter than the journal (7 days)"),
+        (ORG_USAGE, {"retention_ms": "345600000"}, "for 4 days, shorter than the journal (7 days)"),
     ],
 )
 def test_a_wrong_setting_is_one_line(name: str, settings: dict[str, str], text: str) -> None:

@@ -17,7 +17,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_defaults_work_on_one_machine() -> None:
     """All feeds, the usual names."""
     settings = load_settings()
-    assert settings.sink_feeds == ("cells", "history", "catalog")
+    assert settings.sink_feeds == ("cells", "history", "catalog", "organisations")
     assert settings.group("cells") == "meterstream.sink-cells"
     assert settings.topic("journal") == "meterstream.journal"
 

@@ -1,4 +1,4 @@
-"""What the ledger in ClickHouse has counted, for a meter that cannot tell from its journal."""
+"""What the ledgers in ClickHouse have counted, for a meter that cannot tell from its journal."""
 
 from typing import Final
 from uuid import UUID
@@ -14,7 +14,8 @@ NO_SUCH: Final = frozenset({60, 81})
 def read_ledger(events_topic_id: UUID, partition: int) -> Counted | None:
     """Return the last record of the newest generation that ClickHouse holds of a partition.
 
-    ClickHouse is named by METERSTREAM_CLICKHOUSE_*. Raises LedgerUnavailable where it cannot tell.
+    It may be of events or of org-usage: topic ids tell them apart. ClickHouse is named by
+    METERSTREAM_CLICKHOUSE_*. Raises LedgerUnavailable where it cannot tell.
     """
     try:
         return _ask(address_from_environment(), events_topic_id, partition)
@@ -23,6 +24,17 @@ def read_ledger(events_topic_id: UUID, partition: int) -> Counted | None:
 
 
 def _ask(address: ClickHouseAddress, events_topic_id: UUID, partition: int) -> Counted | None:
+    from meterstream.sinks.stages import ORGANISATIONS, TEAMS
+
+    found = (
+        _look(address, stage.ledger, events_topic_id, partition) for stage in (TEAMS, ORGANISATIONS)
+    )
+    return next((counted for counted in found if counted is not None), None)
+
+
+def _look(
+    address: ClickHouseAddress, ledger: str, events_topic_id: UUID, partition: int
+) -> Counted | None:
     from clickhouse_connect.driver.exceptions import ClickHouseError
 
     from meterstream.sinks.client import error_code
@@ -31,11 +43,12 @@ def _ask(address: ClickHouseAddress, events_topic_id: UUID, partition: int) -> C
         try:
             rows = client.query(
                 "SELECT generation, journal_offset, events_to"
-                " FROM {database:Identifier}.ledger FINAL"
+                " FROM {database:Identifier}.{ledger:Identifier} FINAL"
                 " WHERE events_topic_id = {topic:UUID} AND partition = {partition:UInt16}"
                 " ORDER BY generation DESC, journal_offset DESC LIMIT 1",
                 parameters={
                     "database": address.database,
+                    "ledger": ledger,
                     "topic": str(events_topic_id),
                     "partition": partition,
                 },

@@ -10,12 +10,16 @@ from meterstream.schemas.topics import (
     EVENTS,
     JOURNAL,
     LEAST_MESSAGE_BYTES,
+    ORG_JOURNAL,
+    ORG_USAGE,
     TOPICS,
     TopicSpec,
 )
 
 _AT_LEAST: Final = frozenset({"max.message.bytes", "min.insync.replicas"})
 """Settings of which more will do."""
+_FOLLOWED: Final = ((EVENTS, JOURNAL), (ORG_USAGE, ORG_JOURNAL))
+"""What is metered, and the journal that must not outlast it."""
 _REPAIR: Final = "`meterstream topics --repair` sets it"
 _MS: Final = timedelta(milliseconds=1)
 
@@ -41,7 +45,7 @@ class Promise:
 
     @property
     def retention_ms(self) -> int:
-        """The shortest retention of events and journal."""
+        """The shortest retention of what is metered, and of its journal."""
         return max(self.horizon, self.outage) // _MS
 
 
@@ -71,7 +75,8 @@ def find_faults(
         faults += _setting_faults(full, spec, topic)
         faults += _retention_faults(full, spec, topic, promise)
     if not any("retention.ms" in fault.settings for fault in faults):
-        faults += _events_outlast_journal(prefix, found)
+        for pair in _FOLLOWED:
+            faults += _outlasts_journal(prefix, found, *pair)
     return faults
 
 
@@ -133,7 +138,7 @@ def _retention_faults(full: str, spec: TopicSpec, found: Found, promise: Promise
     if spec.retention_ms is None:
         return []
     wanted_ms = spec.retention_ms
-    least_ms = promise.retention_ms if spec.name in {EVENTS, JOURNAL} else wanted_ms
+    least_ms = promise.retention_ms if any(spec.name in pair for pair in _FOLLOWED) else wanted_ms
     least = float("inf") if least_ms < 0 else least_ms
     if _retention_ms(found) >= least:
         return []
@@ -145,18 +150,20 @@ def _retention_faults(full: str, spec: TopicSpec, found: Found, promise: Promise
     return [Fault(full, text, {"retention.ms": value})]
 
 
-def _events_outlast_journal(prefix: str, found: Mapping[str, Found]) -> list[Fault]:
-    if EVENTS not in found or JOURNAL not in found:
+def _outlasts_journal(
+    prefix: str, found: Mapping[str, Found], events: str, journal: str
+) -> list[Fault]:
+    if events not in found or journal not in found:
         return []
-    events_ms, journal_ms = (_retention_ms(found[name]) for name in (EVENTS, JOURNAL))
+    events_ms, journal_ms = (_retention_ms(found[name]) for name in (events, journal))
     if events_ms >= journal_ms:
         return []
     text = (
         f"keeps events for {_span(events_ms)}, shorter than the journal ({_span(journal_ms)}), "
         f"and must keep them as long: {_REPAIR}"
     )
-    settings = {"retention.ms": found[JOURNAL].settings["retention.ms"]}
-    return [Fault(f"{prefix}{EVENTS}", text, settings)]
+    settings = {"retention.ms": found[journal].settings["retention.ms"]}
+    return [Fault(f"{prefix}{events}", text, settings)]
 
 
 def _retention_ms(found: Found) -> float:

@@ -13,13 +13,13 @@ from meterstream.schemas.journal import Kind
 from meterstream.schemas.verdicts import LEDGER_CLASSES, REJECTED, ledger_class, reason_name
 
 from .draws import draws_of
-from .limits import states_in_range, thresholds_of
+from .limits import states_of, thresholds_of
 from .newest import newest_rows
 from .record import Decoded, charges_with_keys, corrections_with_keys
 from .windows import SECOND_US
 
 _CELL_IDENTITY = (*(column.name for column in rows.CELL_KEY), "generation", "partition")
-_LIMIT_IDENTITY = ("team_id", "limit_id", "window_start")
+_LIMIT_IDENTITY = ("team_id", "organisation_id", "limit_id", "window_start")
 _ACCOUNT_IDENTITY = ("team_id",)
 _GRANT_IDENTITY = ("team_id", "grant_id")
 _SESSION_IDENTITY = ("team_id", "session_id")
@@ -50,7 +50,7 @@ def make_batch(records: Sequence[Decoded], stored_at_us: int) -> Batch:
     """
     minutes = _gather(records, lambda decoded: decoded.cells, late=False)
     sessions = _gather(records, lambda decoded: decoded.sessions)
-    limits = _gather(records, states_in_range)
+    limits = _gather(records, states_of)
     accounts = _gather(records, lambda decoded: decoded.accounts)
     grants = _gather(records, lambda decoded: decoded.grants)
     return Batch(

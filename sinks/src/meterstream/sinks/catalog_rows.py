@@ -27,7 +27,10 @@ def _table(*columns: tuple[str, pa.DataType]) -> pa.Schema:
 
 SCHEMAS: Final = {
     "organisations": _table(
-        ("organisation_id", pa.string()), ("name", pa.string()), ("parent_id", pa.string())
+        ("organisation_id", pa.string()),
+        ("name", pa.string()),
+        ("parent_id", pa.string()),
+        ("zone", pa.string()),
     ),
     "teams": _table(
         ("team_id", pa.string()),

@@ -1,4 +1,4 @@
-"""Reads the journal and flushes what it brings: the loop that the cells and history feeds share."""
+"""Reads the journal and flushes what it brings: the loop that all feeds but the catalog share."""
 
 import logging
 import threading
@@ -14,6 +14,7 @@ from .journal_reader import Committed, JournalReader
 from .metrics import SinkMetrics
 from .record import JournalRecord
 from .retry import PASSING, Stopped, until_done
+from .stages import TEAMS, Stage
 from .start import Start
 
 _POLL_S: Final = 0.05
@@ -53,6 +54,7 @@ class JournalSource:
     kafka: Mapping[str, Any]
     topic: str
     group: str
+    stage: Stage = TEAMS
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,12 @@ class JournalFeed:
         self._last_log_time_us: dict[int, int] = {}
         self._closing = closing
         self._reader = JournalReader(
-            source.kafka, source.topic, source.group, self._assigned, self._revoked
+            source.kafka,
+            source.topic,
+            source.group,
+            self._assigned,
+            self._revoked,
+            source.stage,
         )
 
     def run(self, stop: threading.Event) -> None:

@@ -22,6 +22,7 @@ from meterstream.schemas.kafka_errors import UNREADABLE
 from .errors import JournalBroken
 from .log_reader import is_passing
 from .record import JournalRecord
+from .stages import TEAMS, Stage
 from .start import Start, advice, place_of, timestamp_us_of
 
 Committed = Callable[[], Link | None]
@@ -68,8 +69,10 @@ class JournalReader:
         group: str,
         on_assigned: OnAssigned,
         on_revoked: OnRevoked,
+        stage: Stage = TEAMS,
     ) -> None:
         self.topic = topic
+        self._stage = stage
         self._on_assigned = on_assigned
         self._on_revoked = on_revoked
         self._chains: dict[int, ChainReader] = {}
@@ -239,13 +242,16 @@ class JournalReader:
         except MalformedRecord as error:
             reason = (
                 f"{self.topic}-{partition}, offset {offset} cannot be read: {error}. If a newer"
-                f" meter wrote it, update the sink. Else: {advice(partition)}"
+                f" meter wrote it, update the sink. Else: {advice(self._stage, partition)}"
             )
         except ChainHole as hole:
             if link is not None and self._rewound_at.get(partition) != offset:
                 self._rewind(partition, offset, link, hole)
                 return None
-            reason = f"{self.topic}-{partition} cannot be followed: {hole}. {advice(partition)}"
+            reason = (
+                f"{self.topic}-{partition} cannot be followed: {hole}."
+                f" {advice(self._stage, partition)}"
+            )
         else:
             if header is not None and looked_ahead:
                 self._check_beginning(partition, offset, link, header)
@@ -285,7 +291,7 @@ class JournalReader:
         offset = max(offset, self._next[partition])
         if not chain.looks_ahead:
             reason = f"{self.topic}-{partition}, offset {offset} cannot be read: {error.str()}"
-            self._look_ahead(chain, offset, f"{reason}. {advice(partition)}")
+            self._look_ahead(chain, offset, f"{reason}. {advice(self._stage, partition)}")
         chain.cannot_read(offset)
         self._next[partition] = offset + 1
         self._consumer.seek(TopicPartition(self.topic, partition, offset + 1))

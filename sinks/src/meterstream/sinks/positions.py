@@ -12,6 +12,7 @@ from meterstream.schemas.journal import Link
 CELLS: Final = "cells"
 HISTORY: Final = "history"
 CATALOG: Final = "catalog"
+ORGANISATIONS: Final = "organisations"
 
 
 @dataclass(frozen=True, slots=True)

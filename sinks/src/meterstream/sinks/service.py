@@ -20,9 +20,12 @@ from .journal_feed import FlushPolicy, JournalFeed, JournalSource, Target
 from .log_reader import LogReader
 from .metrics import SinkMetrics
 from .migrate import require_current
-from .positions import CATALOG, CELLS, HISTORY
+from .organisations import OrganisationsTarget
+from .positions import CATALOG, CELLS, HISTORY, ORGANISATIONS
 from .retry import Stopped, until_done
 from .settings import SinkSettings
+from .stages import ORGANISATIONS as OF_ORGANISATIONS
+from .stages import TEAMS
 from .start import StartFinder
 from .store import ClickHouseStore
 
@@ -135,6 +138,17 @@ def _history(settings: SinkSettings, client: Client, metrics: SinkMetrics) -> Ru
     )
 
 
+def _organisations(settings: SinkSettings, client: Client, metrics: SinkMetrics) -> Runnable:
+    store = _store(settings, client, metrics)
+    return _journal_feed(
+        settings,
+        client,
+        metrics,
+        ORGANISATIONS,
+        lambda finder: OrganisationsTarget(client, store, finder),
+    )
+
+
 def _journal_feed(
     settings: SinkSettings,
     client: Client,
@@ -144,12 +158,13 @@ def _journal_feed(
     *closing: Callable[[], None],
 ) -> JournalFeed:
     kafka = settings.kafka_client()
-    topic = settings.topic(topics.JOURNAL)
+    stage = OF_ORGANISATIONS if name == ORGANISATIONS else TEAMS
+    topic = settings.topic(stage.journal)
     log_reader = LogReader(kafka)
-    finder = StartFinder(client, log_reader, topic, name)
+    finder = StartFinder(client, log_reader, topic, name, stage)
     return JournalFeed(
         name,
-        JournalSource(kafka, topic, settings.group(name)),
+        JournalSource(kafka, topic, settings.group(name), stage),
         make_target(finder),
         _policy(settings, name),
         metrics,
@@ -189,4 +204,5 @@ _FEEDS: Final[dict[str, Callable[[SinkSettings, Client, SinkMetrics], Runnable]]
     CELLS: _cells,
     HISTORY: _history,
     CATALOG: _catalog,
+    ORGANISATIONS: _organisations,
 }

@@ -13,9 +13,9 @@ from .refusals import Refusals
 
 PREFIX: Final = "METERSTREAM_"
 
-Feed = Literal["cells", "history", "catalog"]
+Feed = Literal["cells", "history", "catalog", "organisations"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
-FEEDS: Final[tuple[Feed, ...]] = ("cells", "history", "catalog")
+FEEDS: Final[tuple[Feed, ...]] = ("cells", "history", "catalog", "organisations")
 
 
 class SettingsInvalid(SinkError, ValueError):
@@ -70,7 +70,8 @@ class SinkSettings(BaseSettings):
 
     sink_feeds: Annotated[tuple[Feed, ...], NoDecode] = FEEDS
     """What this process does, separated by commas: cells (usage), history (single runs), catalog
-    (dimension tables). Leave history out where single runs are not wanted, or run it apart."""
+    (dimension tables), organisations (their limits). Leave history out where single runs are not
+    wanted, or run it apart."""
     sink_group: str = Field("sink", min_length=1, max_length=100)
     """Consumer group of the sinks, after the topic prefix; each feed has its own: this, a hyphen
     and the feed. Another name for a sink that fills another ClickHouse from the same journal."""

@@ -29,6 +29,7 @@ from .errors import JournalBroken
 from .log_reader import LogReader
 from .positions import read_position
 from .record import leader_epoch_of
+from .stages import TEAMS, Stage
 from .windows import SECOND_US
 
 REWIND_US: Final = 3600 * 1_000_000
@@ -39,10 +40,10 @@ at the cut may have lost the row they had before it, and are written anew by the
 log = logging.getLogger(__name__)
 
 
-def advice(partition: int) -> str:
+def advice(stage: Stage, partition: int) -> str:
     """Return what to do where the journal of `partition` cannot be followed any more."""
     return (
-        f"Begin a new generation with `meterstream meter --new-generation --partition {partition}`,"
+        f"Begin a new generation with `{stage.meter} --new-generation --partition {partition}`,"
         " then start the sink again"
     )
 
@@ -77,8 +78,11 @@ class Start:
 class StartFinder:
     """Finds the start of one feed in the partitions of the journal."""
 
-    def __init__(self, client: Client, log_reader: LogReader, topic: str, feed: str) -> None:
+    def __init__(
+        self, client: Client, log_reader: LogReader, topic: str, feed: str, stage: Stage = TEAMS
+    ) -> None:
         self._client = client
+        self._stage = stage
         self._log = log_reader
         self._topic = topic
         self._feed = feed
@@ -132,15 +136,20 @@ class StartFinder:
         """
         stored = self._client.query(
             "SELECT journal_offset, generation, events_to, toUnixTimestamp64Micro(clock), version,"
-            " events_topic_id FROM ledger FINAL"
+            " events_topic_id FROM {ledger:Identifier} FINAL"
             " WHERE partition = {partition:UInt16} AND journal_offset >= {low:Int64}"
             " AND generation = {generation:UInt32}"
-            " AND events_topic_id IN (SELECT events_topic_id FROM ledger"
+            " AND events_topic_id IN (SELECT events_topic_id FROM {ledger:Identifier}"
             " WHERE partition = {partition:UInt16} AND generation = {generation:UInt32}"
             # By the log, for another journal's versions tell nothing of this one's.
             " ORDER BY log_time DESC LIMIT 1)"
             " ORDER BY journal_offset",
-            parameters={"partition": partition, "generation": place.generation, "low": low},
+            parameters={
+                "ledger": self._stage.ledger,
+                "partition": partition,
+                "generation": place.generation,
+                "low": low,
+            },
         ).result_rows
         kept = [
             Kept(
@@ -174,7 +183,7 @@ class StartFinder:
                 raise JournalBroken(
                     f"{self._topic}-{partition} was cut at offset {cut.link.prev}, and too"
                     " little of it is left to mend the minutes that were open then."
-                    f" {advice(partition)}"
+                    f" {advice(self._stage, partition)}"
                 )
         log.error(
             "%s: %s-%d lost its records after offset %d, whose rows are stored; they are removed",
@@ -199,7 +208,7 @@ class StartFinder:
                 " anew. Keep this database, and begin no new generation: stop the sinks, `TRUNCATE"
                 " TABLE positions` in ClickHouse, start the sinks again"
             )
-        remedy = advice(partition)
+        remedy = advice(self._stage, partition)
         if first is None:
             remedy = (
                 "It is empty. If all of Kafka was set up anew, start the meter, then the sink again"
@@ -217,10 +226,14 @@ class StartFinder:
         A later one may be the one that is looked for, if a sink was killed before it wrote that.
         """
         rows = self._client.query(
-            "SELECT events_topic_id, max(events_to) FROM ledger"
+            "SELECT events_topic_id, max(events_to) FROM {ledger:Identifier}"
             " WHERE partition = {partition:UInt16} AND generation <= {generation:UInt32}"
             " GROUP BY events_topic_id",
-            parameters={"partition": partition, "generation": place.generation},
+            parameters={
+                "ledger": self._stage.ledger,
+                "partition": partition,
+                "generation": place.generation,
+            },
         ).result_rows
         return {UUID(str(topic_id)): int(position) for topic_id, position in rows}
 

@@ -6,7 +6,10 @@ from typing import Final
 
 from clickhouse_connect.driver.client import Client
 
+from .positions import ORGANISATIONS
 from .record import EPOCH_FACTOR
+from .stages import ORGANISATIONS as OF_ORGANISATIONS
+from .stages import TEAMS, Stage
 from .start import Kept
 
 CELLS_TABLES: Final = (
@@ -22,9 +25,13 @@ CELLS_TABLES: Final = (
     "accounts",
     "grants",
     "draws",
-    "ledger",
+    TEAMS.ledger,
 )
 HISTORY_TABLES: Final = ("runs", "agent_sessions_daily")
+ORGANISATIONS_TABLES: Final = ("limit_states", "thresholds", OF_ORGANISATIONS.ledger)
+
+_SHARED: Final = frozenset({"limit_states", "thresholds"})
+"""Two feeds write them, one for teams and one for organisations; each removes its own rows."""
 
 log = logging.getLogger(__name__)
 
@@ -55,11 +62,13 @@ def remove_rows_after(
         "cut_offset": cut.link.prev,
         "generation": cut.link.generation,
         "topic_id": str(cut.events_topic_id),
-        "earlier": _topics_of_earlier_journals(client, partition, cut),
+        "earlier": _topics_of_earlier_journals(
+            client, OF_ORGANISATIONS if feed == ORGANISATIONS else TEAMS, partition, cut
+        ),
     }
     for table in tables:
         client.command(
-            f"DELETE FROM {table} WHERE{after}"  # noqa: S608
+            f"DELETE FROM {table} WHERE{after}{_only_own(feed, table)}"  # noqa: S608
             " AND generation >= {generation:UInt32} AND (events_topic_id = {topic_id:UUID}"
             " OR (generation > {generation:UInt32}"
             " AND NOT has({earlier:Array(UUID)}, events_topic_id)))",
@@ -74,14 +83,23 @@ def remove_rows_after(
     )
 
 
-def _topics_of_earlier_journals(client: Client, partition: int, cut: Kept) -> list[str]:
+def _only_own(feed: str, table: str) -> str:
+    if table not in _SHARED:
+        return ""
+    return f" AND organisation_id {'!=' if feed == ORGANISATIONS else '='} ''"
+
+
+def _topics_of_earlier_journals(
+    client: Client, stage: Stage, partition: int, cut: Kept
+) -> list[str]:
     """Return the ids of events topics whose records were logged before the cut's generation."""
     found = client.query(
-        "SELECT events_topic_id FROM ledger WHERE partition = {partition:UInt16}"
+        "SELECT events_topic_id FROM {ledger:Identifier} WHERE partition = {partition:UInt16}"
         " GROUP BY events_topic_id HAVING max(log_time) < ("
-        "SELECT min(log_time) FROM ledger WHERE partition = {partition:UInt16}"
+        "SELECT min(log_time) FROM {ledger:Identifier} WHERE partition = {partition:UInt16}"
         " AND generation = {generation:UInt32} AND events_topic_id = {topic_id:UUID})",
         parameters={
+            "ledger": stage.ledger,
             "partition": partition,
             "generation": cut.link.generation,
             "topic_id": str(cut.events_topic_id),

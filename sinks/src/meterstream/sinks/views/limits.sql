@@ -2,13 +2,14 @@
 
 CREATE OR REPLACE VIEW limits ${on_cluster}
 (
-    team_id String COMMENT 'Team',
-    limit_id String COMMENT 'Limit, within the team',
+    team_id String COMMENT 'Team; empty where the limit is of an organisation',
+    organisation_id String COMMENT 'Organisation; empty where the limit is of a team',
+    limit_id String COMMENT 'Limit, within the team or organisation',
     limit_version Int64 COMMENT 'Version of the limit',
-    subject String COMMENT 'team, user, agent, project or feature',
-    subject_id String COMMENT 'Which user, agent, project or feature; empty for the team',
+    subject String COMMENT 'team, user, agent, project, feature or organisation',
+    subject_id String COMMENT 'Which user, agent, project or feature; empty for the others',
     measure String COMMENT 'credits, tokens, runs, api_calls or sessions',
-    window String COMMENT 'day or month, in the team\'s zone; balance: what is left of its credits',
+    window String COMMENT 'day or month, in the zone of the team or organisation; balance: what is left of the team\'s credits',
     window_start DateTime64(6, 'UTC') COMMENT 'Start of the window that holds now, UTC',
     window_end DateTime64(6, 'UTC') COMMENT 'End of it, not included, UTC; the year 2200 where it has none',
     amount Int64 COMMENT 'The limit, in the measure\'s unit; credits in millionths',
@@ -21,6 +22,7 @@ CREATE OR REPLACE VIEW limits ${on_cluster}
 )
 AS SELECT
     team_id,
+    organisation_id,
     limit_id,
     limit_version,
     subject,
@@ -42,7 +44,7 @@ FROM
     FROM limit_states FINAL
     WHERE window_start <= now64(6, 'UTC') AND window_end > now64(6, 'UTC')
     ORDER BY version DESC
-    LIMIT 1 BY team_id, limit_id
+    LIMIT 1 BY team_id, organisation_id, limit_id
 )
 WHERE removed = 0
-COMMENT 'Limits that hold now, and where each stands in its running window.';
+COMMENT 'Limits of teams and organisations that hold now, and where each stands in its running window.';
