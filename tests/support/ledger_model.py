@@ -46,9 +46,11 @@ class SlowPlan:
     rollover_cap: int
     rollover_days: int
     overdraft: int
+    has_begun: bool = False
 
     def follow(self, before: "SlowPlan | None") -> None:
-        """Take the anchor day of the plan before, where this one names none."""
+        """Begin, with the anchor day of the plan before, where this one names none."""
+        self.has_begun = True
         if self.anchor_day is None:
             start = moment(self.starts_us).astimezone(ZoneInfo(self.zone))
             self.anchor_day = before.anchor_day if before else start.day
@@ -86,9 +88,14 @@ class SlowAccount:
 
     grants: list[SlowGrant] = field(default_factory=list)
     plan: SlowPlan | None = None
-    next_plan: SlowPlan | None = None
+    """In force."""
     plans: list[SlowPlan] = field(default_factory=list)
+    """All that were set, but for those that others replaced."""
     period: tuple[int, int] | None = None
+    month_end_us: int = 0
+    """When the period would end by its anchor day."""
+    seen_us: int = 0
+    """Up to when all that ends has ended."""
     since_us: int | None = None
     overdrawn: int = 0
     drawn: int = 0
@@ -139,25 +146,32 @@ class SlowAccount:
                 due.append(grant.expires_us)
                 if not grant.was_told:
                     due.append(max(grant.starts_us, grant.expires_us - 7 * DAY_US))
-            due += [plan.starts_us for plan in self.plans]
+            due += [plan.starts_us for plan in self.plans if not plan.has_begun]
+            ends = [plan.ends_us for plan in self.plans if plan.has_begun]
+            due += [ends_us for ends_us in ends if ends_us > self.seen_us]
             if self.period:
                 due.append(self.period[1])
             if not due or min(due) > now_us or min(due) == FOREVER_US:
+                self.seen_us = max(self.seen_us, now_us)
                 return
             self.happen(min(due))
+            self.seen_us = max(self.seen_us, min(due))
 
     def happen(self, at_us: int) -> None:
         """Do all that is due at one moment."""
+        times = [one.ends_us if one.has_begun else one.starts_us for one in self.plans]
+        has_other = at_us in times and at_us > self.seen_us
+        for plan in self.plans:
+            if plan.starts_us <= at_us and not plan.has_begun:
+                plan.follow(self.plan)
         fresh, carried = self.end_period(at_us)
         for grant in self.live():
             if grant.expires_us <= at_us:
                 self.end(grant)
         if fresh:
             self.begin_period(fresh, at_us, carried)
-        for plan in sorted(self.plans, key=lambda one: one.starts_us):
-            if plan.starts_us <= at_us:
-                self.plans.remove(plan)
-                self.take_plan(plan, at_us)
+        elif has_other:
+            self.change_plan(at_us)
         waiting = [one for one in self.grants if one.state == "waiting" and one.starts_us <= at_us]
         for grant in sorted(waiting, key=lambda one: (one.starts_us, one.number)):
             self.enter(grant, at_us)
@@ -172,14 +186,7 @@ class SlowAccount:
         """End the period if it is over; return the plan from now on, and what is carried over."""
         if not self.period or self.period[1] > at_us:
             return None, 0
-        fresh, carried = self.next_plan or self.plan, 0
-        for plan in sorted(self.plans, key=lambda one: one.starts_us):
-            if plan.starts_us <= at_us:
-                fresh = plan
-                fresh.follow(self.plan)
-                self.plans.remove(plan)
-        if fresh and fresh.ends_us <= at_us:
-            fresh = None
+        fresh, carried = self.held(at_us), 0
         for grant in self.live():
             if grant.is_allowance:
                 if fresh and self.plan:
@@ -188,7 +195,7 @@ class SlowAccount:
                     grant.rolled_over += some
                     carried += some
                 self.end(grant)
-        self.plan, self.next_plan, self.period = fresh, None, None
+        self.plan, self.period = fresh, None
         return fresh, carried
 
     def end(self, grant: SlowGrant) -> None:
@@ -198,9 +205,10 @@ class SlowAccount:
 
     def begin_period(self, plan: SlowPlan, at_us: int, carried: int) -> None:
         """Begin a period of a plan."""
-        self.plan, self.next_plan = plan, None
+        self.plan = plan
         self.since_us = at_us if self.since_us is None else self.since_us
-        end_us = min(plan.boundary_us(at_us), plan.ends_us)
+        self.month_end_us = plan.boundary_us(at_us)
+        end_us = min(self.month_end_us, self.covered_us(at_us))
         self.period = at_us, end_us
         name = f"{plan.plan_id}/{text(at_us)}"
         if carried:
@@ -250,35 +258,50 @@ class SlowAccount:
         """Take an entry that subscribes."""
         self.tick(now_us)
         self.plans = [one for one in self.plans if one.starts_us != plan.starts_us]
-        if plan.starts_us > now_us:
-            self.plans.append(plan)
-        else:
-            self.take_plan(plan, now_us)
-            self.look("credited")
+        self.plans.append(plan)
+        if plan.starts_us <= now_us:
+            plan.follow(self.plan)
+        self.change_plan(now_us)
+        self.look("credited")
         self.tick(now_us)
 
-    def take_plan(self, plan: SlowPlan, now_us: int) -> None:
-        """Let a plan begin, now or with the next period."""
-        plan.follow(self.plan)
-        if self.plan is None or self.period is None:
-            if plan.ends_us > now_us:
-                self.begin_period(plan, now_us, 0)
+    def held(self, at_us: int) -> SlowPlan | None:
+        """Return the plan that began last of those that run at a time."""
+        running = [one for one in self.plans if one.starts_us <= at_us < one.ends_us]
+        return max(running, key=lambda one: one.starts_us, default=None)
+
+    def covered_us(self, at_us: int) -> int:
+        """Return the first time from `at_us` on at which no plan runs."""
+        while at_us < FOREVER_US and (plan := self.held(at_us)):
+            at_us = plan.ends_us
+        return at_us
+
+    def change_plan(self, now_us: int) -> None:
+        """Let the plan that is held take effect, now or with the next period."""
+        held, before = self.held(now_us), self.plan
+        if before is None or self.period is None:
+            if held:
+                self.begin_period(held, now_us, 0)
             return
-        if plan.plan_id != self.plan.plan_id and plan.allowance < self.plan.allowance:
-            self.next_plan = plan
-            return
-        start_us, end_us = self.period
-        more = (plan.allowance - self.plan.allowance) * (end_us - now_us) // (end_us - start_us)
-        # A period ends where it was to end when it began, but for an end of the plan before.
-        boundary_us = self.plan.boundary_us(now_us) if self.plan.ends_us <= end_us else end_us
-        self.period = start_us, max(now_us, min(boundary_us, plan.ends_us))
-        self.plan, self.next_plan = plan, None
+        more = 0
+        running = [one.starts_us for one in self.plans if one.starts_us <= now_us < one.ends_us]
+        if held and (
+            held.plan_id == before.plan_id
+            or held.allowance >= before.allowance
+            or before.starts_us not in running
+        ):
+            whole_us = self.month_end_us - self.period[0]
+            part_us = min(self.month_end_us, held.ends_us) - now_us
+            more = (held.allowance - before.allowance) * part_us // whole_us
+            self.plan = held
+        end_us = max(now_us, min(self.month_end_us, self.covered_us(now_us)))
+        self.period = self.period[0], end_us
         for grant in self.live():
             if grant.is_allowance:
-                grant.expires_us = self.period[1]
+                grant.expires_us = end_us
         if more > 0:
             grant = SlowGrant(f"more/{self.numbers}", "funded", more)
-            grant.expires_us, grant.is_allowance = self.period[1], True
+            grant.expires_us, grant.is_allowance = end_us, True
             self.add(grant, now_us)
 
     # --- charges ---

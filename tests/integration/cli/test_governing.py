@@ -189,3 +189,10 @@ def test_the_catalog_and_what_rests_on_it(govern_by: Command) -> None:
     assert govern_by(*plan, "team-1000@1", "--anchor-day", "31", "--json").json["in_force"]
     (row,) = govern_by("subscriptions", "list", "--team", "acme", "--json").json["subscriptions"]
     assert (row["plan_id"], row["anchor_day"]) == ("team-1000", 31)
+    future = ("--from", "2297-01-01T00:00:00Z", "--json")
+    assert govern_by(*plan, "team-1000@1", *future).json["in_force"]
+    end = ("subscriptions", "end", "--team", "acme")
+    assert "choose one by --from" in govern_by(*end).stderr
+    assert govern_by(*end, *future).json["in_force"]
+    assert govern_by(*end, "--json").json["in_force"]
+    assert "has no subscription to end" in govern_by(*end).stderr

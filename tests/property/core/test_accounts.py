@@ -62,6 +62,7 @@ operations = st.one_of(
         st.just("plan"), st.integers(0, len(PLANS) - 1), spans, later,
         st.sampled_from((None, 1, 15, 29, 30, 31)), st.sampled_from(ZONES),
     ),
+    st.tuples(st.just("end"), st.integers(0, 5), st.one_of(st.none(), spans)),
     st.tuples(st.just("void"), st.integers(0, 30)),
     st.tuples(st.just("adjust"), st.integers(0, 30), st.integers(-300, 300)),
     st.tuples(st.just("idle"), spans),
@@ -111,6 +112,8 @@ class Story:
     """Kind (run, control or idle), the event or time, and the clock after it."""
     runs: list[Json] = field(default_factory=list)
     voided: set[int] = field(default_factory=set)
+    planned: list[tuple[Any, ...]] = field(default_factory=list)
+    """The start, plan, anchor and zone of each subscription."""
 
     def tell(self, operations: Sequence[tuple[Any, ...]]) -> None:
         """Let the model do it all, and keep what the meter is to be told."""
@@ -160,11 +163,26 @@ class Story:
         ends_us = FOREVER_US if end is None else starts_us + end
         if ends_us <= clock_us:
             return None  # one that is over is refused
+        self.planned.append((starts_us, which, anchor, zone))
+        return self._subscribe(number, clock_us, starts_us, ends_us, which, anchor, zone)
+
+    def _end(self, number: int, clock_us: int, which: int, end: int | None) -> Json | None:
+        """End a subscription about now or later, or cancel it."""
+        if which >= len(self.planned):
+            return None
+        starts_us, *about = self.planned[which]
+        ends_us = starts_us if end is None else max(starts_us, clock_us + end - HOUR)
+        return self._subscribe(number, clock_us, starts_us, ends_us, *about)
+
+    def _subscribe(
+        self, number: int, clock_us: int, starts_us: int, ends_us: int, which: int,
+        anchor: int | None, zone: str | None,
+    ) -> Json:  # fmt: skip
         data: Json = {
             "team_id": "team", "plan_id": f"p{which}", "plan_version": 1,
             "starts_at": text_of(starts_us),
         }  # fmt: skip
-        if end is not None:
+        if ends_us != FOREVER_US:
             data["ends_at"] = text_of(ends_us)
         if anchor is not None:
             data["anchor_day"] = anchor

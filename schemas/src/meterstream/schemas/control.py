@@ -72,6 +72,9 @@ class SubscriptionChangedData(Data):
 
     Periods are months that begin at midnight of `anchor_day` in `zone`; in a month that has no such
     day, on its last. Without them it is the day of `starts_at`, and the zone of the team.
+
+    It replaces the team's subscription of the same `starts_at`, and cancels it where `ends_at` is
+    that as well.
     """
 
     team_id: Id
@@ -84,9 +87,9 @@ class SubscriptionChangedData(Data):
     organisation_id: Id | None = None
 
     @model_validator(mode="after")
-    def _ends_after_its_start(self) -> Self:
-        if self.ends_at is not None and self.ends_at <= self.starts_at:
-            raise PydanticCustomError("inconsistent", "ends_at does not lie after starts_at")
+    def _ends_at_its_start_or_later(self) -> Self:
+        if self.ends_at is not None and self.ends_at < self.starts_at:
+            raise PydanticCustomError("inconsistent", "ends_at lies before starts_at")
         return self
 
 

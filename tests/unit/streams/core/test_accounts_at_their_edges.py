@@ -113,6 +113,80 @@ def test_a_subscription_that_is_ended() -> None:
     assert (account(partition).term, account(partition).left) == (None, 0)
 
 
+def subscribed(*told: Json) -> Partition:
+    """Return a partition whose team has the big plan from NOW on and then is told of others."""
+    partition = planned()
+    partition.take(control=entries(subscription("big", text_of(NOW)), *told))
+    return partition
+
+
+def at(partition: Partition, time_us: int) -> tuple[str | None, int, int]:
+    """Return the plan in force at a time, what was granted by then, and what is left."""
+    partition.idle(time_us)
+    while partition.state.is_due:
+        partition.take_batch(None)
+    found = account(partition)
+    return found.term and found.term.plan_id, found.granted, found.left
+
+
+def test_a_smaller_plan_for_a_time() -> None:
+    """The bigger one that still runs holds again when it ends, and is not left before its month."""
+    start, end = text_of(NOW + 9 * DAY), text_of(NOW + 19 * DAY)
+    partition = subscribed(subscription("small", start, ends_at=end))
+    assert at(partition, NOW + 20 * DAY) == ("big", 3_000, 3_000)
+    assert at(partition, NOW + JANUARY) == ("big", 6_000, 3_000)
+    end = text_of(NOW + JANUARY + 14 * DAY)
+    partition = subscribed(subscription("small", start, ends_at=end))
+    assert at(partition, NOW + JANUARY) == ("small", 4_000, 1_000)
+    half = 2_000 * 14 // 28
+    assert at(partition, NOW + JANUARY + 14 * DAY) == ("big", 4_000 + half, 1_000 + half)
+
+
+def test_a_bigger_plan_for_a_time() -> None:
+    """It adds its difference for that time; then the smaller one holds again, at once."""
+    partition = planned()
+    start, end = text_of(NOW + 10 * DAY), text_of(NOW + 20 * DAY)
+    partition.take(control=entries(subscription("small", text_of(NOW))))
+    partition.take(control=entries(subscription("big", start, ends_at=end), first=1))
+    more = 2_000 * 10 // 31
+    assert at(partition, NOW + 10 * DAY) == ("big", 1_000 + more, 1_000 + more)
+    assert at(partition, NOW + 20 * DAY) == ("small", 1_000 + more, 1_000 + more)
+    assert at(partition, NOW + JANUARY) == ("small", 2_000 + more, 1_000)
+
+
+def test_plans_back_to_back() -> None:
+    """A plan that begins where one ends goes on with its period."""
+    partition = planned()
+    middle = text_of(NOW + 10 * DAY)
+    partition.take(
+        control=entries(
+            subscription("big", text_of(NOW), ends_at=middle), subscription("small", middle)
+        )
+    )
+    assert at(partition, NOW + 10 * DAY) == ("small", 3_000, 3_000)
+    assert at(partition, NOW + JANUARY) == ("small", 4_000, 1_000)
+
+
+def test_a_subscription_that_is_cancelled() -> None:
+    """One to come leaves nothing behind; one in force ends; one that is not there is refused."""
+    start = text_of(NOW + 10 * DAY)
+    cancelled = subscription("small", start, ends_at=start)
+    partition = planned()
+    partition.take(control=entries(subscription("small", start), cancelled))
+    assert at(partition, NOW + 60 * DAY) == (None, 0, 0)
+    assert not account(partition).has_begun
+    step = partition.take(
+        control=entries(subscription("big", start, team_id="other", ends_at=start), first=2)
+    )
+    ((_, _, _, detail),) = rejects(step)
+    assert detail.endswith("none to cancel")
+    partition = subscribed()
+    now = text_of(NOW)
+    step = partition.take(control=entries(subscription("big", now, ends_at=now), first=1))
+    assert rejects(step) == []
+    assert (account(partition).term, account(partition).left) == (None, 0)
+
+
 @pytest.mark.parametrize("first_anchor", [None, 1])
 def test_an_upgrade_keeps_the_anchor_of_the_period(first_anchor: int | None) -> None:
     """A subscription that names no day goes on with the team's: one allowance a month."""

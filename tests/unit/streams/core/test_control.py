@@ -13,7 +13,7 @@ from meterstream.streams.core.control import Control, judge_control
 from meterstream.streams.core.entries import EntryReject
 
 
-def nothing_wrong(event: ControlEvent) -> None:
+def nothing_wrong(event: ControlEvent, replaces: bool) -> None:
     """Take what an event is about, a run or a plan, for known."""
 
 

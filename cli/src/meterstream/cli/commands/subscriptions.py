@@ -3,6 +3,7 @@
 import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,9 @@ from meterstream.cli.entries.waiting import wait_option
 from meterstream.cli.errors import BadInput
 from meterstream.cli.options import Moment, data_option, json_option
 from meterstream.cli.output import note, print_json, print_table
+
+if TYPE_CHECKING:
+    from meterstream.schemas.control import SubscriptionChangedData
 
 
 @click.group()
@@ -54,9 +58,7 @@ def set_subscription(
     """
     from pydantic import ValidationError
 
-    from meterstream.cli.entries.waiting import NOTHING, govern
-    from meterstream.cli.entries.write import SOURCE
-    from meterstream.schemas.control import SubscriptionChanged, SubscriptionChangedData
+    from meterstream.schemas.control import SubscriptionChangedData
     from meterstream.schemas.rejections import describe
 
     plan_id, _, version = plan.rpartition("@")
@@ -78,18 +80,43 @@ def set_subscription(
         raise BadInput(f"this subscription cannot be set: {why}") from error
     connection = connect(data)
     _check(connection, team, plan, force=force)
-    name = hashlib.sha256(wanted.model_dump_json().encode()).hexdigest()[:32]
-    event = SubscriptionChanged(id=name, source=SOURCE, time=now, data=wanted)
-    outcome = NOTHING
-    if not dry_run:
-        what = f"{team} {plan}"
-        outcome = govern(connection, [event], wait=wait, names=[what])
-    if as_json:
-        row = wanted.model_dump(mode="json")
-        print_json({"subscription": row, "dry_run": dry_run, **outcome.as_json()})
-    else:
-        click.echo(f"+ {team}: {plan}")
-        note(f"note: {'nothing was written (--dry-run)' if dry_run else outcome.text()}")
+    _write(connection, wanted, f"+ {team}: {plan}", dry_run=dry_run, wait=wait, as_json=as_json)
+
+
+@subscriptions.command("end")
+@click.option("--team", required=True, metavar="ID")
+@click.option("--from", "starts_at", type=Moment(), help="Its start, where a team has several.")
+@click.option("--at", "ends_at", type=Moment(), help="When it ends (default: now).")
+@click.option("--dry-run", is_flag=True, help="Write nothing, only check it.")
+@wait_option
+@data_option
+@json_option
+def end_subscription(
+    team: str,
+    starts_at: datetime | None,
+    ends_at: datetime | None,
+    dry_run: bool,
+    wait: bool,
+    data: Path | None,
+    as_json: bool,
+) -> None:
+    """End a team's subscription, or cancel one that has not begun.
+
+    The one that began before it holds again, if it still runs. Without one the team has no plan:
+    its allowance ends, what was granted to it otherwise stays, and it may not overdraw.
+
+    \b
+    Examples:
+      meterstream subscriptions end --team acme
+      meterstream subscriptions end --team acme --from 2026-09-01T00:00:00Z
+    """
+    from meterstream.cli.entries.subscriptions import ended
+
+    connection = connect(data)
+    wanted = ended(connection, team, starts_at, ends_at, datetime.now(UTC))
+    what = "cancelled" if wanted.ends_at == wanted.starts_at else f"until {wanted.ends_at}"
+    words = f"- {team}: {wanted.plan_id}@{wanted.plan_version}, {what}"
+    _write(connection, wanted, words, dry_run=dry_run, wait=wait, as_json=as_json)
 
 
 @subscriptions.command("list")
@@ -97,22 +124,20 @@ def set_subscription(
 @data_option
 @json_option
 def list_subscriptions(team: str | None, data: Path | None, as_json: bool) -> None:
-    """List what was set, in the order in which it was.
+    """List the subscriptions of teams by their start, as each was set last.
+
+    One that ends where it starts is cancelled.
 
     \b
     Example:
       meterstream subscriptions list --team acme
     """
-    from meterstream.cli.entries.governed import governing
-    from meterstream.schemas.control import SubscriptionChanged
+    from meterstream.cli.entries.subscriptions import read_subscriptions
     from meterstream.schemas.times import format_rfc3339
 
-    found = sorted(
-        governing(connect(data), SubscriptionChanged, team),
-        key=lambda each: (each[0].data.team_id, each[1]),
-    )
     rows = [
-        {**event.data.model_dump(mode="json"), "set_at": format_rfc3339(at)} for event, at in found
+        {**event.data.model_dump(mode="json"), "set_at": format_rfc3339(at)}
+        for event, at in read_subscriptions(connect(data), team).values()
     ]
     if as_json:
         print_json({"subscriptions": rows})
@@ -136,6 +161,32 @@ def list_subscriptions(team: str | None, data: Path | None, as_json: bool) -> No
         ],
         left=7,
     )
+
+
+def _write(
+    connection: Connection,
+    wanted: "SubscriptionChangedData",
+    words: str,
+    *,
+    dry_run: bool,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Write a subscription, unless it is a rehearsal, and say what became of it."""
+    from meterstream.cli.entries.waiting import NOTHING, govern
+    from meterstream.cli.entries.write import SOURCE
+    from meterstream.schemas.control import SubscriptionChanged
+
+    name = hashlib.sha256(wanted.model_dump_json().encode()).hexdigest()[:32]
+    event = SubscriptionChanged(id=name, source=SOURCE, time=datetime.now(UTC), data=wanted)
+    what = f"{wanted.team_id} {wanted.plan_id}@{wanted.plan_version}"
+    outcome = NOTHING if dry_run else govern(connection, [event], wait=wait, names=[what])
+    if as_json:
+        row = wanted.model_dump(mode="json")
+        print_json({"subscription": row, "dry_run": dry_run, **outcome.as_json()})
+        return
+    click.echo(words)
+    note(f"note: {'nothing was written (--dry-run)' if dry_run else outcome.text()}")
 
 
 def _check(connection: Connection, team: str, plan: str, *, force: bool) -> None:

@@ -91,12 +91,15 @@ class Account:
     """Of all open grants."""
     term: Term | None = None
     """In force."""
-    following: Term | None = None
-    """In force from the next period on: a smaller plan."""
+    begun: list[Term] = field(default_factory=list)
+    """Those that have begun and have not ended, by their beginning: the last is the one that the
+    team has. It is in force, unless it is of a smaller plan and waits for the next period."""
     terms: list[Term] = field(default_factory=list)
     """Those that begin later, by their beginning."""
     period_start_us: int = 0
     period_end_us: int = NEVER
+    month_end_us: int = NEVER
+    """When the period would end by its anchor day; it ends earlier where no plan goes on."""
     refilled_us: int = 0
     """When something was granted last."""
     next_number: int = 0
@@ -110,7 +113,8 @@ class Account:
         """Return an account that may be changed without changing this one."""
         other = replace(self)
         other.open, other.spent = self.open.copy(), self.spent.copy()
-        other.waiting, other.terms = self.waiting.copy(), self.terms.copy()
+        other.waiting = self.waiting.copy()
+        other.begun, other.terms = self.begun.copy(), self.terms.copy()
         other.levels = self.levels.copy()
         return other
 
@@ -163,6 +167,7 @@ def due_of(account: Account) -> int:
     """Return when something happens to an account by time alone; NEVER if nothing does."""
     times = [account.period_end_us]
     times += [term.starts_us for term in account.terms[:1]]
+    times += [term.ends_us for term in account.begun]
     times += [grant.starts_us for grant in account.waiting]
     for grants in (account.open, account.spent):
         times += [

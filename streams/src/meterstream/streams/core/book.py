@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from meterstream.schemas.control import CREDITS_LIMIT
 from meterstream.schemas.times import format_rfc3339, from_us
 
-from .accounts import AS_BEFORE, NEVER, OVERDRAFT, WARNING_US, Account, Grant, Term, due_of
+from .accounts import NEVER, OVERDRAFT, WARNING_US, Account, Grant, Term, due_of
 from .balances import BalanceLimit
 from .draws import NO_CHARGE, Draws
 from .limits import Limit
-from .periods import local_day, period_end
+from .periods import period_end
 from .policy import DAY_US
+from .terms import advance, covered_until, held, is_over, put
 
 _I64 = NDArray[np.int64]
 
@@ -61,16 +62,17 @@ class Book:
 
     def _pass(self, at_us: int) -> None:
         account = self.account
+        has_other = advance(account, at_us)
         following, carried = None, 0
         if account.period_end_us <= at_us:
-            following, carried = self._end_period(at_us)
+            following, carried = self._end_period()
         for grant in [*account.open, *account.spent]:
             if grant.expires_us <= at_us:
                 self._close(grant, carried=0)
         if following is not None:
             self._begin_period(following, at_us, carried)
-        while account.terms and account.terms[0].starts_us <= at_us:
-            self._take_term(account.terms.pop(0), at_us)
+        elif has_other:
+            self._change_plan(at_us)
         starting = [one for one in account.waiting if one.starts_us <= at_us]
         for grant in sorted(starting, key=lambda one: (one.starts_us, one.number)):
             account.waiting.remove(grant)
@@ -78,14 +80,10 @@ class Book:
         self._warn(at_us)
         self._look("credited")
 
-    def _end_period(self, at_us: int) -> tuple[Term | None, int]:
+    def _end_period(self) -> tuple[Term | None, int]:
         """End the period; return the plan that is in force from now on, and what it carries on."""
         account = self.account
-        ended, following = account.term, account.following or account.term
-        while account.terms and account.terms[0].starts_us <= at_us:
-            following = _anchored(account.terms.pop(0), ended)
-        if following is not None and following.ends_us <= at_us:
-            following = None
+        ended, following = account.term, held(account)
         carried = 0
         allowances = [one for one in account.open if one.is_allowance]
         if following is not None and ended is not None:
@@ -95,16 +93,17 @@ class Book:
             some = min(rest, grant.left)
             self._close(grant, carried=some)
             rest -= some
-        account.term, account.following = following, None
-        account.period_end_us = NEVER
+        account.term = following
+        account.period_end_us = account.month_end_us = NEVER
         return following, carried
 
     def _begin_period(self, term: Term, at_us: int, carried: int = 0) -> None:
         account = self.account
         account.since_us = min(account.since_us, at_us)
-        account.term, account.following = term, None
+        account.term = term
         account.period_start_us = at_us
-        account.period_end_us = _end_of(term, at_us)
+        account.month_end_us = period_end(term.zone, term.anchor_day, at_us)
+        account.period_end_us = min(account.month_end_us, covered_until(account, at_us))
         if carried:
             days = term.rollover_days
             expires_us = at_us + days * DAY_US if days else account.period_end_us
@@ -140,37 +139,32 @@ class Book:
 
     def subscribe(self, term: Term, now_us: int) -> None:
         """Take a subscription, at once or when it starts; it replaces one of the same start."""
-        terms = self.account.terms
-        terms[:] = [one for one in terms if one.starts_us != term.starts_us]
-        if term.starts_us > now_us:
-            terms.append(term)
-            terms.sort(key=lambda one: one.starts_us)
-        else:
-            self._take_term(term, now_us)
-            self._look("credited")
+        put(self.account, term, now_us)
+        self._change_plan(now_us)
+        self._look("credited")
         self.settle(now_us)
 
-    def _take_term(self, term: Term, now_us: int) -> None:
-        """Let a plan take effect: a bigger one at once, a smaller one with the next period."""
-        account, before = self.account, self.account.term
-        term = _anchored(term, before)
+    def _change_plan(self, now_us: int) -> None:
+        """Let the plan that the team has take effect: a bigger one at once, a smaller one later.
+
+        Later is with the next period, or at once where the plan in force has ended. What was
+        granted stays granted until the period ends.
+        """
+        account, before, term = self.account, self.account.term, held(self.account)
         if before is None:
-            if term.ends_us > now_us:
+            if term is not None:
                 self._begin_period(term, now_us)
             return
-        is_same = (term.plan_id, term.plan_version) == (before.plan_id, before.plan_version)
-        more = term.allowance - before.allowance
-        if not is_same and more < 0:
-            account.following = term
-            return
-        whole = account.period_end_us - account.period_start_us
-        added = more * (account.period_end_us - now_us) // whole
-        # As the period began, but for an end that only the plan before had.
-        end_us = account.period_end_us
-        if before.ends_us <= end_us:
-            end_us = period_end(before.zone, before.anchor_day, now_us)
-        account.term, account.following = term, None
-        self._end_later(max(now_us, min(end_us, term.ends_us)))
+        added = 0
+        if term is not None:
+            is_same = (term.plan_id, term.plan_version) == (before.plan_id, before.plan_version)
+            more = term.allowance - before.allowance
+            if is_same or more >= 0 or is_over(account):
+                account.term = term
+                lasting_us = min(account.month_end_us, term.ends_us) - now_us
+                added = more * lasting_us // (account.month_end_us - account.period_start_us)
+        until_us = min(account.month_end_us, covered_until(account, now_us))
+        self._end_later(max(now_us, until_us))
         if added > 0:  # as a grant of its own, whose id no other one has
             named_us = max(now_us, account.refilled_us + 1)
             self._enter_own("allowance", added, now_us, account.period_end_us, named_us)
@@ -178,6 +172,8 @@ class Book:
     def _end_later(self, end_us: int) -> None:
         """Move the end of the period, and with it that of its allowances."""
         account = self.account
+        if end_us == account.period_end_us:
+            return
         account.period_end_us = end_us
         for grant in [one for one in (*account.open, *account.spent) if one.is_allowance]:
             account.swap(grant, replace(grant, expires_us=end_us))
@@ -325,13 +321,8 @@ class Book:
             return
         if (account.headroom <= 0) != account.is_exhausted:
             account.is_exhausted = not account.is_exhausted
-            self.notes.append(
-                Note(
-                    self._exhausted(account.balance)
-                    if account.is_exhausted
-                    else self._reset(reason)
-                )
-            )
+            told = self._exhausted(account.balance) if account.is_exhausted else self._reset(reason)
+            self.notes.append(Note(told))
         for limit, was, now in self._levels():
             for level in limit.between(was, now):
                 self.notes.append(Note(self._low(limit, level, account.balance)))
@@ -404,17 +395,3 @@ class Book:
             "window_end_us": None,
             "amount": amount,
         }
-
-
-def _end_of(term: Term, at_us: int) -> int:
-    """Return the end of the period that holds a time, where the term lasts as long."""
-    return min(period_end(term.zone, term.anchor_day, at_us), term.ends_us)
-
-
-def _anchored(term: Term, before: Term | None) -> Term:
-    """Return a term with its anchor day: where it names none, that of the one before it."""
-    if term.anchor_day != AS_BEFORE:
-        return term
-    if before is not None:
-        return replace(term, anchor_day=before.anchor_day)
-    return replace(term, anchor_day=local_day(term.zone, term.starts_us))

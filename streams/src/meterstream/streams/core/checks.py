@@ -13,7 +13,7 @@ from meterstream.schemas.registry import InvalidEvent
 from meterstream.schemas.times import to_us
 from meterstream.schemas.verdicts import Verdict
 
-from .accounts import NEVER, Account
+from .accounts import NEVER
 from .corrections import Counted
 from .entries import Entries
 from .policy import DAY_US
@@ -26,19 +26,24 @@ _LAST_US: Final = NEVER - 365 * DAY_US
 """Periods are computed a month ahead, and must not leave the calendar or ClickHouse's times."""
 
 
-def check_control(state: PartitionState, entries: Entries, event: ControlEvent) -> None:
-    """Raise InvalidEvent where a control event is about something unknown, or comes too late."""
+def check_control(
+    state: PartitionState, entries: Entries, event: ControlEvent, replaces: bool
+) -> None:
+    """Raise InvalidEvent where a control event is about something unknown, or comes too late.
+
+    `replaces` tells whether it takes the place of one of its name, such as a subscription.
+    """
     if isinstance(event, UsageAdjusted | UsageVoided):
         horizon_us = state.policy.horizon_us
         Counted(state.dedup, horizon_us, state.clock_us, state.ids_since_us).check(event)
     elif isinstance(event, SubscriptionChanged):
-        _check_subscription(state, entries, event)
+        _check_subscription(state, entries, event, replaces)
     elif isinstance(event, CreditsGranted):
         _check_grant(state, event)
 
 
 def _check_subscription(
-    state: PartitionState, entries: Entries, event: SubscriptionChanged
+    state: PartitionState, entries: Entries, event: SubscriptionChanged, replaces: bool
 ) -> None:
     data = event.data
     if entries.plan(data.plan_id, data.plan_version) is None:
@@ -48,16 +53,12 @@ def _check_subscription(
     starts_us = to_us(data.starts_at)
     if not _FIRST_US <= starts_us <= _LAST_US:
         raise _refused("data.starts_at: must lie between 1971 and 2298")
-    if data.ends_at is not None and to_us(data.ends_at) <= state.clock_us:
-        account = state.ledger.get(data.team_id)
-        if account is None or starts_us not in _starts(account):
-            raise _refused("data.ends_at: lies in the past, and ends no subscription that there is")
-
-
-def _starts(account: Account) -> set[int]:
-    """Return when the subscriptions of an account start that are in force or to come."""
-    terms = [account.term, account.following, *account.terms]
-    return {term.starts_us for term in terms if term is not None}
+    if data.ends_at is None or replaces:
+        return
+    if data.ends_at <= data.starts_at:
+        raise _refused("data.starts_at: no subscription of this team starts then: none to cancel")
+    if to_us(data.ends_at) <= state.clock_us:
+        raise _refused("data.ends_at: lies in the past, and ends no subscription that there is")
 
 
 def _check_grant(state: PartitionState, event: CreditsGranted) -> None:

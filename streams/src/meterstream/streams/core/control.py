@@ -142,14 +142,14 @@ def judge_control(
     incoming: Sequence[Entry],
     partition: int,
     partitions: int,
-    check: Callable[[ControlEvent], None],
+    check: Callable[[ControlEvent, bool], None],
     owners: Owners = "teams",
 ) -> tuple[list[KeptEntry], list[EntryReject]]:
     """Return which control entries are taken, and which are refused with their reasons.
 
-    `check` raises InvalidEvent where what an event is about is not known, such as its run or plan.
-    Limits of organisations are for the meter of organisations, and all else for that of teams:
-    each passes over what is the other's.
+    `check` raises InvalidEvent where what an event is about is not known, such as its run or plan;
+    it is told whether the event takes the place of another. Limits of organisations are for the
+    meter of organisations, and all else for that of teams: each passes over what is the other's.
     """
     taken: list[KeptEntry] = []
     rejects: list[EntryReject] = []
@@ -171,15 +171,16 @@ def judge_control(
             kept = KeptEntry(entry.offset, entry.log_time_us, text)
             if isinstance(event, CreditsGranted | SubscriptionChanged):
                 name = _name(event, entry.offset)
-                if not _says_more(credited.get(name) or known.kept.get(name), event):
+                before = credited.get(name) or known.kept.get(name)
+                if not _says_more(before, event):
                     continue  # likewise
-                check(event)
+                check(event, before is not None)
                 credited[name] = kept
             if isinstance(event, UsageAdjusted | UsageVoided):
                 since = corrected.setdefault(identity_of(event), {})
                 if not is_new(known.corrected.of(event) | since, event):
                     continue  # likewise
-                check(event)
+                check(event, False)
                 since[number_of(event)] = content_of(event)
         except InvalidEvent as error:
             if owners == "teams" or error.verdict in _OF_KNOWN_OWNERS:

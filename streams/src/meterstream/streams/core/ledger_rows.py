@@ -133,21 +133,20 @@ def _row(
 def _terms_of(account: Account) -> tuple[object, ...]:
     return (
         account.term,
-        account.following,
+        account.begun,
         account.terms,
+        account.month_end_us,
         account.next_number,
         account.levels,
     )
 
 
 def _terms_to_json(account: Account) -> dict[str, Any]:
-    def told(term: Term | None) -> dict[str, Any] | None:
-        return None if term is None else asdict(term)
-
     return {
-        "term": told(account.term),
-        "following": told(account.following),
-        "terms": [told(term) for term in account.terms],
+        "term": None if account.term is None else asdict(account.term),
+        "begun": [asdict(term) for term in account.begun],
+        "terms": [asdict(term) for term in account.terms],
+        "month_end_us": account.month_end_us,
         "next_number": account.next_number,
         "levels": account.levels,
     }
@@ -228,8 +227,10 @@ def _read(
         elif one["status"] == OPEN:
             account.add(grant)
     if terms is not None:
-        account.term, account.following = _read_term(terms["term"]), _read_term(terms["following"])
+        account.term = None if terms["term"] is None else Term(**terms["term"])
+        account.begun = [Term(**term) for term in terms["begun"]]
         account.terms = [Term(**term) for term in terms["terms"]]
+        account.month_end_us = terms["month_end_us"]
         account.next_number = terms["next_number"]
         account.levels = {name: (known[0], known[1]) for name, known in terms["levels"].items()}
     if sum(grant.left for grant in account.open) != account.left or account.difference:
@@ -251,7 +252,3 @@ def _read_grant(row: Mapping[str, Any]) -> Grant:
         bool(row["is_allowance"]),
         bool(row["is_told"]),
     )
-
-
-def _read_term(told: Mapping[str, Any] | None) -> Term | None:
-    return None if told is None else Term(**told)
