@@ -126,7 +126,8 @@ def at(partition: Partition, time_us: int) -> tuple[str | None, int, int]:
     while partition.state.is_due:
         partition.take_batch(None)
     found = account(partition)
-    return found.term and found.term.plan_id, found.granted, found.left
+    plan_id = None if found.term is None else found.term.plan_id
+    return plan_id, found.granted, found.left
 
 
 def test_a_smaller_plan_for_a_time() -> None:

@@ -93,5 +93,5 @@ def fold_limits(
     return found
 
 
-def _nothing_to_look_up(_: ControlEvent) -> None:
+def _nothing_to_look_up(_: ControlEvent, _replaces: bool) -> None:
     """Only limits are judged here, and they name nothing that must be known."""
