@@ -14,6 +14,7 @@ from meterstream.cli.connection import connect
 from meterstream.cli.entries.waiting import govern
 from meterstream.cli.errors import CheckFailed
 from meterstream.schemas.control import LimitSet, LimitSetData
+from meterstream.schemas.partitions import partition_of
 from meterstream.schemas.thresholds import (
     AsOf,
     LimitHeartbeat,
@@ -146,6 +147,43 @@ def test_without_a_meter_and_with_states(kafka: str, prefix: str, command: Comma
     assert (gone.exit_code, "there is no limit acme team-credits-month" in gone.stderr) == (2, True)
 
 
+def test_where_limits_of_organisations_stand(kafka: str, prefix: str, command: Command) -> None:
+    """They are told apart from those of a team of the same name, and so is how old that is."""
+    month = ("--measure", "credits", "--window", "month", "--no-wait", "--amount")
+    for owner in ("--team", "--organisation"):
+        assert command("limits", "set", owner, "acme", *month, "10", "--id", "cap").exit_code == 0
+    assert "--organisations` does it" in command("limits", "list").stderr
+    as_of = AsOf(
+        events_topic_id="00000000-0000-0000-0000-000000000002",  # type: ignore[arg-type]
+        generation=1, partition=0, journal_offset=7, events_position=9,
+    )  # fmt: skip
+    state = LimitState(
+        organisation_id="acme", limit_id="cap", limit_version=1, subject="organisation",
+        measure="credits", window="month", window_start=from_us(0), window_end=from_us(10**6),
+        amount=10_000_000, as_of=as_of, enforcement="soft", state="admitting", used=9_000_000,
+        reached_permille=0,
+    )  # fmt: skip
+    topic, partition = f"{prefix}limit-states", partition_of("acme", 2)
+    _put(kafka, topic, state_key(state), state.model_dump_json(), partition)
+    for owners, seconds in (("teams", 5), ("organisations", 6)):
+        beat = LimitHeartbeat(
+            partition=partition,
+            owners=owners,  # type: ignore[arg-type]
+            as_of=as_of,
+            clock=from_us(seconds * 10**6),
+        )
+        key = heartbeat_key(partition, beat.owners)
+        _put(kafka, topic, key, beat.model_dump_json(), partition)
+    team, organisation = command("limits", "list", "--json").json["limits"][::-1]
+    assert (team["team_id"], team["state"]) == ("acme", None)
+    assert (organisation["organisation_id"], organisation["state"]["used"]) == ("acme", 9_000_000)
+    shown = command("limits", "show", "cap", "--organisation", "acme")
+    assert "of:           organisation acme" in shown.stdout
+    assert "left:         1\n" in shown.stdout
+    assert "usage of organisations counted until 1970-01-01T00:00:06Z" in shown.stderr
+    assert "T00:00:05Z" not in shown.stderr
+
+
 def test_a_team_that_is_not_registered(kafka: str, prefix: str, command: Command) -> None:
     """Where teams are registered, another one is refused with a guess, unless it is forced."""
     team = {"team_id": "acme", "organisation_id": "o", "name": "Acme", "zone": "UTC"}
@@ -160,6 +198,10 @@ def test_a_team_that_is_not_registered(kafka: str, prefix: str, command: Command
     assert "no team 'acmee' is registered (is 'acme' meant?)" in refused.stderr
     assert command(*words, "--team", "acme").exit_code == 0
     assert command(*words, "--team", "acmee", "--force").exit_code == 0
+    refused = command(*words, "--organisation", "oo")
+    assert refused.exit_code == 2
+    assert "no organisation 'oo' is in the catalog (is 'o' meant?)" in refused.stderr
+    assert command(*words, "--organisation", "o").exit_code == 0
 
 
 def test_the_catalog_and_what_rests_on_it(govern_by: Command) -> None:

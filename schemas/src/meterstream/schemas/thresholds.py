@@ -11,7 +11,7 @@ Fields may be added to what is told here; readers ignore those that they do not 
 
 import hashlib
 import json
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, get_args
 from uuid import UUID
 
 from pydantic import ConfigDict, Field
@@ -48,6 +48,7 @@ BalanceMicro = Annotated[int, Field(ge=-MAX_USED, le=MAX_USED)]
 """What is left of several grants, or was drawn past all of them: no bound of one grant holds."""
 Owners = Literal["teams", "organisations"]
 """Whose limits are told: those of teams, and of what is within them, or those of organisations."""
+OWNERS: Final[tuple[Owners, ...]] = get_args(Owners)
 ResetReason = Literal["window", "changed", "removed", "corrected", "credited"]
 """Why a limit admits again: its next window began; it was set anew; it was removed; usage was
 corrected; credits were granted."""

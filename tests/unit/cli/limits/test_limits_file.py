@@ -41,11 +41,13 @@ def test_the_example_is_right() -> None:
     assert file.prune
     assert [each.limit_id for each in file.limits] == [
         "team-credits-month", "user-ada-tokens-day", "low-balance", "project-search-runs-day",
+        "organisation-credits-month",
     ]  # fmt: skip
-    assert [each.amount for each in file.limits] == [1_000_000_000, 200_000, 500_000_000, 5000]
+    amounts = [1_000_000_000, 200_000, 500_000_000, 5000, 5_000_000_000]
+    assert [each.amount for each in file.limits] == amounts
     assert file.limits[0].alert_levels_permille == (500, 800, 1000)
     assert file.limits[0].enforcement == "hard"
-    assert file.owners() == {("acme", ""), ("globex", "")}
+    assert file.owners() == {("acme", ""), ("globex", ""), ("", "acme-group")}
 
 
 def test_all_faults_are_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

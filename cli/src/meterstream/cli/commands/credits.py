@@ -65,7 +65,7 @@ def grant(
           --expires 2026-12-31T00:00:00Z --id summer-2026
     """
     from meterstream.cli.entries.grants import check_new, new_grant
-    from meterstream.cli.entries.known import check_teams, known_teams
+    from meterstream.cli.entries.known import check_teams, known_owners
     from meterstream.cli.entries.waiting import NOTHING, govern
     from meterstream.cli.money import exact_credits
 
@@ -83,7 +83,7 @@ def grant(
     )
     connection = connect(data)
     if not force:
-        check_teams([team], known_teams(connection))
+        check_teams([team], known_owners(connection).teams)
     is_new = check_new(connection, event)
     outcome = NOTHING
     if is_new and not dry_run:
@@ -170,7 +170,8 @@ def balance(team: str | None, data: Path | None, as_json: bool) -> None:
         for name, state in sorted(states.by_name.items())
         if name.limit_id == CREDITS_LIMIT and (team is None or name.team_id == team)
     ]
-    until = format_rfc3339(states.counted_until) if states.counted_until else None
+    counted = states.counted_until("teams")
+    until = format_rfc3339(counted) if counted else None
     if as_json:
         keys = ("team_id", "balance_micro", "overdraft_micro", "state")
         rows = [dict(zip(keys, account, strict=True)) for account in accounts]

@@ -1,6 +1,6 @@
 """`meterstream limits`: how much a team, and who works in it, may use."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from meterstream.cli.limits.diff import Change
     from meterstream.cli.limits.known import KnownLimit, LimitName
     from meterstream.cli.limits.states import States
+    from meterstream.schemas.control import LimitSetData
 
 MEASURES = ("credits", "tokens", "runs", "api_calls", "sessions")
 WINDOWS = ("day", "month", "balance")
@@ -29,7 +30,7 @@ def limits() -> None:
     """Set limits, say where they stand, and bring them in line with a file.
 
     A limit is of a team, of a user, agent, project or feature within it, or of an organisation.
-    Days and months are those of the team's zone. A limit that is set in mid-window starts from
+    Days and months are those of the owner's zone. A limit that is set in mid-window starts from
     what was used. Hard limits block at 100%; all tell at their alert levels.
     """
 
@@ -52,7 +53,7 @@ def owner_options(command: _Command) -> _Command:
 @click.option("--alert", metavar="50,80,100", help="Levels in per cent, or none (default: 100).")
 @click.option("--hard/--soft", "hard", default=None, help="Block at 100%, or only tell (default).")
 @click.option("--id", "limit_id", metavar="ID", help="Default: made of what it is for.")
-@click.option("--force", is_flag=True, help="Also for a team that is not registered.")
+@click.option("--force", is_flag=True, help="Also for an owner that is not registered.")
 @click.option("--dry-run", is_flag=True, help="Write nothing, only say what would change.")
 @wait_option
 @data_option
@@ -87,6 +88,8 @@ def set_limit(
       meterstream limits set --team acme --user ada --measure tokens --window day --amount 200000
       meterstream limits set --team acme --measure credits --window month --amount 1500.5
       meterstream limits set --team acme --id team-credits-month --soft --dry-run
+      meterstream limits set --organisation acme-group --measure credits --window month \\
+          --amount 5000 --hard
     """
     from meterstream.cli.limits.diff import changes
     from meterstream.cli.limits.known import read_limits
@@ -107,8 +110,8 @@ def set_limit(
     connection = connect(data)
     known = read_limits(connection, owner)
     wanted = options.data(known)
-    if team and not force:
-        _check_teams(connection, [team])
+    if not force:
+        _check_owners(connection, [wanted])
     _carry_out(connection, changes(known, [wanted]), dry_run, wait, as_json)
 
 
@@ -177,7 +180,7 @@ def list_limits(
         whose = f" of {owner}" if owner else ""
         note(f"note: no limits{whose}. `meterstream limits set` sets one")
     else:
-        _note_age(states)
+        _note_age(states, chosen)
 
 
 @limits.command()
@@ -219,13 +222,13 @@ def show(
     }
     for key, text in rows.items():
         click.echo(f"{key + ':':13} {text}")
-    _note_age(states)
+    _note_age(states, [name])
 
 
 @limits.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--prune", is_flag=True, help="Remove the limits that the file does not have.")
-@click.option("--force", is_flag=True, help="Also for teams that are not registered.")
+@click.option("--force", is_flag=True, help="Also for owners that are not registered.")
 @click.option("--dry-run", is_flag=True, help="Write nothing, only print the difference.")
 @wait_option
 @data_option
@@ -257,17 +260,20 @@ def apply(
     wanted = read_limits_file(file)
     connection = connect(data)
     if not force:
-        _check_teams(connection, [each.team_id for each in wanted.limits if each.team_id])
+        _check_owners(connection, wanted.limits)
     known = read_limits(connection)
     owners = wanted.owners() if prune or wanted.prune else set()
     found = changes(known, wanted.limits, prune=owners)
     _carry_out(connection, found, dry_run, wait, as_json)
 
 
-def _check_teams(connection: Connection, teams: Sequence[str]) -> None:
-    from meterstream.cli.entries.known import check_teams, known_teams
+def _check_owners(connection: Connection, wanted: Sequence["LimitSetData"]) -> None:
+    from meterstream.cli.entries.known import check_organisations, check_teams, known_owners
 
-    check_teams(teams, known_teams(connection))
+    known = known_owners(connection)
+    check_teams([each.team_id for each in wanted if each.team_id], known.teams)
+    organisations = [each.organisation_id for each in wanted if each.organisation_id]
+    check_organisations(organisations, known.organisations)
 
 
 def _carry_out(
@@ -279,8 +285,6 @@ def _carry_out(
     if not as_json:
         for line in (line for change in found for line in change.lines()):
             click.echo(line)
-    if any(change.name.organisation_id for change in found):
-        note("note: limits of organisations are kept, but this version does not decide them")
     outcome = NOTHING
     if not dry_run:
         now = datetime.now(UTC)
@@ -343,11 +347,18 @@ def _print_limits(chosen: "Mapping[LimitName, KnownLimit]", states: "States") ->
         print_table(columns, [[row[each] for each in columns] for row in rows], left=5)
 
 
-def _note_age(states: "States") -> None:
-    """Say how old the knowledge is, or that there is none."""
+def _note_age(states: "States", shown: Iterable["LimitName"]) -> None:
+    """Say how old the knowledge of what is shown is, or that there is none."""
+    from meterstream.schemas.thresholds import OWNERS
     from meterstream.schemas.times import format_rfc3339
 
-    if not states.by_name and not states.clocks:
-        note("note: no states are published yet: `meterstream publisher` does it")
-    elif states.counted_until is not None:
-        note(f"note: counted until {format_rfc3339(states.counted_until)}")
+    kinds = {name.owners for name in shown}
+    for owners in OWNERS:
+        if owners not in kinds:
+            continue
+        of, option = ("", "") if owners == "teams" else (" of organisations", " --organisations")
+        until = states.counted_until(owners)
+        if not states.are_told(owners):
+            note(f"note: no states{of} are published yet: `meterstream publisher{option}` does it")
+        elif until is not None:
+            note(f"note:{of and ' usage' + of} counted until {format_rfc3339(until)}")

@@ -8,7 +8,12 @@ from typing import TypeVar, cast
 
 from meterstream.cli.connection import Connection
 from meterstream.cli.errors import BadInput
-from meterstream.schemas.catalog import CatalogEvent, TeamRegistered, catalog_key
+from meterstream.schemas.catalog import (
+    CatalogEvent,
+    OrganisationRegistered,
+    TeamRegistered,
+    catalog_key,
+)
 from meterstream.schemas.registry import InvalidEvent, parse_event
 from meterstream.schemas.times import from_us
 from meterstream.schemas.topics import CATALOG
@@ -60,11 +65,20 @@ def fold_catalog(records: Collection[Entry]) -> KnownCatalog:
     return KnownCatalog(Entries().with_taken(taken), by_key)
 
 
-def known_teams(connection: Connection) -> set[str]:
-    """Return the teams that are registered in the catalog."""
-    found: dict[bytes, str] = {}
+@dataclass(frozen=True, slots=True)
+class KnownOwners:
+    """Whom limits can be for."""
+
+    teams: set[str]
+    organisations: set[str]
+    """Those that are registered, that a team belongs to, or that another one is part of."""
+
+
+def known_owners(connection: Connection) -> KnownOwners:
+    """Return the teams and organisations that the catalog names."""
+    found: dict[bytes, TeamRegistered | OrganisationRegistered] = {}
     for entry in catalog_entries(connection):
-        if entry.key is None or not entry.key.startswith(b"team/"):
+        if entry.key is None or not entry.key.startswith((b"team/", b"organisation/")):
             continue
         try:
             event = parse_event(entry.value, CATALOG)
@@ -72,9 +86,16 @@ def known_teams(connection: Connection) -> set[str]:
             if entry.value is None:
                 found.pop(entry.key, None)
             continue
+        if isinstance(event, TeamRegistered | OrganisationRegistered):
+            found[entry.key] = event
+    owners = KnownOwners(set(), set())
+    for event in found.values():
+        owners.organisations.add(event.data.organisation_id)
         if isinstance(event, TeamRegistered):
-            found[entry.key] = event.data.team_id
-    return set(found.values())
+            owners.teams.add(event.data.team_id)
+        elif event.data.parent_id is not None:
+            owners.organisations.add(event.data.parent_id)
+    return owners
 
 
 def check_teams(teams: Iterable[str], known: Collection[str]) -> None:
@@ -82,12 +103,29 @@ def check_teams(teams: Iterable[str], known: Collection[str]) -> None:
 
     Who registers no teams works without a catalog of them.
     """
-    unknown = [team for team in dict.fromkeys(teams) if known and team not in known]
-    if not unknown:
-        return
-    near = get_close_matches(unknown[0], known, 1)
-    hint = f" (is {near[0]!r} meant?)" if near else ""
-    raise BadInput(
-        f"no team {unknown[0]!r} is registered{hint}: `meterstream teams list` names them,"
-        " `meterstream teams register` adds one, --force goes on without"
-    )
+    if found := _first_unknown(teams, known):
+        unknown, hint = found
+        raise BadInput(
+            f"no team {unknown!r} is registered{hint}: `meterstream teams list` names them,"
+            " `meterstream teams register` adds one, --force goes on without"
+        )
+
+
+def check_organisations(organisations: Iterable[str], known: Collection[str]) -> None:
+    """Raise BadInput likewise for an organisation that nothing in the catalog names."""
+    if found := _first_unknown(organisations, known):
+        unknown, hint = found
+        raise BadInput(
+            f"no organisation {unknown!r} is in the catalog{hint}: `meterstream catalog list"
+            " organisations` names those that are registered, `meterstream catalog publish` adds"
+            " one, --force goes on without"
+        )
+
+
+def _first_unknown(wanted: Iterable[str], known: Collection[str]) -> tuple[str, str] | None:
+    """Return one that is not known, and which may be meant; None where all are, or none is."""
+    unknown = next((one for one in wanted if known and one not in known), None)
+    if unknown is None:
+        return None
+    near = get_close_matches(unknown, known, 1)
+    return unknown, f" (is {near[0]!r} meant?)" if near else ""

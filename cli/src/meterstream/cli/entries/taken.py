@@ -18,7 +18,8 @@ from meterstream.schemas.journal import (
     Section,
     unpack_sections,
 )
-from meterstream.schemas.topics import CATALOG, JOURNAL
+from meterstream.schemas.thresholds import Owners
+from meterstream.schemas.topics import CATALOG, JOURNAL, ORG_JOURNAL
 from meterstream.schemas.verdicts import reason_name
 
 from .write import Written
@@ -38,15 +39,20 @@ class Taken:
 
 
 class MeterWatch:
-    """Follows the journal from where it ends before entries are written.
+    """Follows a meter's journal, of teams or organisations, from before entries are written.
 
     The first record whose positions lie behind an entry tells what became of it. Whether that
     record is valid makes no difference: what becomes of an entry follows from the entries before
     it, and every meter decides the same.
     """
 
-    def __init__(self, connection: Connection, partitions: Iterable[int] | None = None) -> None:
-        self._reader = TopicReader(connection, JOURNAL)
+    def __init__(
+        self,
+        connection: Connection,
+        partitions: Iterable[int] | None = None,
+        owners: Owners = "teams",
+    ) -> None:
+        self._reader = TopicReader(connection, JOURNAL if owners == "teams" else ORG_JOURNAL)
         try:
             self.partitions = list(
                 self._reader.partitions() if partitions is None else sorted(set(partitions))

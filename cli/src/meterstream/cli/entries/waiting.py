@@ -13,6 +13,8 @@ from meterstream.cli.output import note
 from meterstream.schemas.catalog import CatalogEvent
 from meterstream.schemas.control import ControlEvent, control_key
 from meterstream.schemas.partitions import partition_of
+from meterstream.schemas.thresholds import Owners
+from meterstream.streams.core.control import owners_of
 
 from .records import control_partitions
 from .taken import WAIT_MAX_S, MeterWatch, Taken
@@ -56,15 +58,37 @@ def govern(
 ) -> Outcome:
     """Write control entries; `names` say of each what it is, should it be refused.
 
-    Raises CheckFailed where the meter refuses one.
+    Limits of organisations are waited for in the journal of their own meter. Raises CheckFailed
+    where a meter refuses one.
     """
     if not events:
         return NOTHING
     count = control_partitions(connection)
-    watched = {partition_of(control_key(event), count) for event in events}
+    watched: dict[Owners, set[int]] = {}
+    for event in events:
+        watched.setdefault(owners_of(event), set()).add(partition_of(control_key(event), count))
     with ExitStack() as stack:
-        watch = stack.enter_context(MeterWatch(connection, watched)) if wait else None
-        return _told(watch, write_control(connection, events), names)
+        watches = {
+            owners: stack.enter_context(MeterWatch(connection, partitions, owners))
+            for owners, partitions in watched.items()
+            if wait
+        }
+        written = write_control(connection, events)
+        if not wait:
+            return Outcome(len(written), None)
+        found = Taken()
+        for owners, watch in watches.items():
+            own = [
+                one
+                for one, event in zip(written, events, strict=True)
+                if owners_of(event) == owners
+            ]
+            taken = watch.wait(own)
+            found.refused |= taken.refused
+            found.open += taken.open
+            if taken.open and not found.refused:
+                _note_open("meter" if owners == "teams" else "meter of organisations")
+        return _told(found, written, names)
 
 
 def publish(
@@ -75,20 +99,25 @@ def publish(
         return NOTHING
     with ExitStack() as stack:
         watch = stack.enter_context(MeterWatch(connection)) if wait else None
-        return _told(watch, write_catalog(connection, events), names)
+        written = write_catalog(connection, events)
+        if watch is None:
+            return Outcome(len(written), None)
+        taken = watch.wait(written)
+        if taken.open and not taken.refused:
+            _note_open("meter")
+        return _told(taken, written, names)
 
 
-def _told(watch: MeterWatch | None, written: Sequence[Written], names: Sequence[str]) -> Outcome:
-    if watch is None:
-        return Outcome(len(written), None)
-    taken = watch.wait(written)
+def _note_open(meter: str) -> None:
+    note(
+        f"note: written, but the {meter} has not taken it within {WAIT_MAX_S:.0f} s:"
+        " it will once it runs"
+    )
+
+
+def _told(taken: Taken, written: Sequence[Written], names: Sequence[str]) -> Outcome:
     if taken.refused:
         raise _refusal(taken, dict(zip(written, names, strict=True)))
-    if taken.open:
-        note(
-            f"note: written, but the meter has not taken it within {WAIT_MAX_S:.0f} s:"
-            " it will once it runs"
-        )
     return Outcome(len(written), not taken.open)
 
 

@@ -1,7 +1,7 @@
 """The limits in force and their versions, as the control topic says them."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, cast
@@ -17,10 +17,12 @@ from meterstream.schemas.control import (
 )
 from meterstream.schemas.partitions import partition_of
 from meterstream.schemas.registry import parse_event
+from meterstream.schemas.thresholds import OWNERS, Owners
 from meterstream.schemas.times import from_us
 from meterstream.schemas.topics import CONTROL
 from meterstream.streams.core.batch import Entry
 from meterstream.streams.core.control import Control, judge_control
+from meterstream.streams.core.entries import KeptEntry
 
 _MARK: Final = b"meterstream.limit."
 """In the type of every entry that sets or removes a limit: the others need not be read."""
@@ -39,6 +41,11 @@ class LimitName:
     def of(cls, data: LimitSetData | LimitRemovedData) -> "LimitName":
         """Return the name of the limit that an entry is about."""
         return cls(data.team_id or "", data.organisation_id or "", data.limit_id)
+
+    @property
+    def owners(self) -> Owners:
+        """Whose meter decides it."""
+        return "organisations" if self.organisation_id else "teams"
 
     @property
     def owner(self) -> str:
@@ -83,14 +90,20 @@ def fold_limits(
             by_partition[number].append(entry)
     found: dict[LimitName, KnownLimit] = {}
     for number, own in by_partition.items():
-        taken, _ = judge_control(Control(), own, number, partitions, _nothing_to_look_up)
-        for kept in taken:
-            event = cast(LimitSet | LimitRemoved, parse_event(kept.event.encode(), CONTROL))
-            data = event.data if isinstance(event, LimitSet) else None
-            found[LimitName.of(event.data)] = KnownLimit(
-                event.data.version, data, from_us(kept.log_time_us)
-            )
+        for owners in OWNERS:
+            for kept in _taken(own, number, partitions, owners):
+                event = cast(LimitSet | LimitRemoved, parse_event(kept.event.encode(), CONTROL))
+                data = event.data if isinstance(event, LimitSet) else None
+                found[LimitName.of(event.data)] = KnownLimit(
+                    event.data.version, data, from_us(kept.log_time_us)
+                )
     return found
+
+
+def _taken(
+    entries: Sequence[Entry], partition: int, partitions: int, owners: Owners
+) -> list[KeptEntry]:
+    return judge_control(Control(), entries, partition, partitions, _nothing_to_look_up, owners)[0]
 
 
 def _nothing_to_look_up(_: ControlEvent, _replaces: bool) -> None:

@@ -14,7 +14,14 @@ from meterstream.cli.money import amount_text, level_text
 from meterstream.cli.topic_reader import read_topic
 from meterstream.schemas.control import CREDITS_LIMIT
 from meterstream.schemas.partitions import partition_of
-from meterstream.schemas.thresholds import LimitHeartbeat, LimitState, heartbeat_key, state_key
+from meterstream.schemas.thresholds import (
+    OWNERS,
+    LimitHeartbeat,
+    LimitState,
+    Owners,
+    heartbeat_key,
+    state_key,
+)
 from meterstream.schemas.times import EPOCH, format_rfc3339
 from meterstream.schemas.topics import LIMIT_STATES
 
@@ -23,10 +30,13 @@ from .known import LimitName
 
 @dataclass(slots=True)
 class States:
-    """The last state of each limit, balances among them, and up to when each partition counted."""
+    """The last state of each limit, balances among them, and up to when each partition counted.
+
+    Teams and organisations are counted apart.
+    """
 
     by_name: dict[LimitName, LimitState] = field(default_factory=dict)
-    clocks: dict[int, datetime] = field(default_factory=dict)
+    clocks: dict[tuple[Owners, int], datetime] = field(default_factory=dict)
 
     def of(self, name: LimitName, version: int) -> LimitState | None:
         """Return where a limit stands; None where its present version was not told yet."""
@@ -37,10 +47,14 @@ class States:
         """Return the state of a team's balance; None where it has no account."""
         return self.by_name.get(LimitName(team_id, "", CREDITS_LIMIT))
 
-    @property
-    def counted_until(self) -> datetime | None:
-        """The time up to which all partitions have counted that ever had something to count."""
-        return min((clock for clock in self.clocks.values() if clock > EPOCH), default=None)
+    def are_told(self, owners: Owners) -> bool:
+        """Tell whether somebody publishes the states of teams, or of organisations."""
+        return any(of == owners for of, _ in self.clocks)
+
+    def counted_until(self, owners: Owners) -> datetime | None:
+        """Return the time up to which all partitions have counted that ever had something to."""
+        clocks = (clock for (of, _), clock in self.clocks.items() if of == owners)
+        return min((clock for clock in clocks if clock > EPOCH), default=None)
 
 
 def read_states(connection: Connection, owner: str | None = None) -> States:
@@ -68,8 +82,9 @@ def _take(
     states: States, names: dict[bytes, LimitName], partition: int, key: bytes, value: bytes
 ) -> None:
     try:
-        if key == heartbeat_key(partition).encode():
-            states.clocks[partition] = LimitHeartbeat.model_validate_json(value).clock
+        if key in (heartbeat_key(partition, owners).encode() for owners in OWNERS):
+            beat = LimitHeartbeat.model_validate_json(value)
+            states.clocks[beat.owners, partition] = beat.clock
             return
         state = LimitState.model_validate_json(value)
     except ValidationError:

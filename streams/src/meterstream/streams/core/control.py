@@ -159,7 +159,7 @@ def judge_control(
     for entry in incoming:
         try:
             event = cast(ControlEvent, parse_event(entry.value, CONTROL))
-            if _owners_of(event) != owners:
+            if owners_of(event) != owners:
                 continue
             if partition_of(control_key(event), partitions) != partition:
                 raise InvalidEvent(
@@ -199,7 +199,7 @@ _OF_KNOWN_OWNERS: Final = (Verdict.WRONG_PARTITION, Verdict.NOT_ALLOWED)
 """Why an entry is refused that could be read: others are refused by the meter of teams."""
 
 
-def _owners_of(event: ControlEvent) -> Owners:
+def owners_of(event: ControlEvent) -> Owners:
     """Return whose meter an event is for."""
     if isinstance(event, LimitSet | LimitRemoved) and event.data.organisation_id is not None:
         return "organisations"
