@@ -1,6 +1,7 @@
 """The states and heartbeats that the publisher writes fast are those of the contract's models."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -15,11 +16,14 @@ from meterstream.schemas.thresholds import (
     AsOf,
     LimitHeartbeat,
     LimitState,
+    Owners,
     heartbeat_key,
     state_key,
 )
 from meterstream.schemas.times import from_us, to_us
-from meterstream.streams.publisher.states import Place, States
+from meterstream.streams.publisher import place as fast
+from meterstream.streams.publisher.place import Place
+from meterstream.streams.publisher.states import States
 
 I64 = st.integers(-(2**63) + 1, 2**63 - 1)
 OFFSETS = st.integers(0, 2**63 - 1)
@@ -76,10 +80,12 @@ def places(draw: st.DrawFn, clock_us: int) -> tuple[Place, AsOf]:
     return place, as_of
 
 
-def model_of(row: dict[str, Any], as_of: AsOf) -> LimitState:
+def model_of(row: dict[str, Any], as_of: AsOf, owners: Owners) -> LimitState:
     """Return the state that a row tells, by the contract's model."""
     end = None if row["window"] == "balance" else from_us(row["window_end"])
     plain = {name: row[name] for name in LimitState.model_fields if name in row}
+    if owners == "organisations":
+        plain["organisation_id"] = plain.pop("team_id")
     return LimitState.model_validate(
         plain
         | {
@@ -92,30 +98,47 @@ def model_of(row: dict[str, Any], as_of: AsOf) -> LimitState:
     )
 
 
-@given(row=rows(), data=st.data())
-def test_states(row: dict[str, Any], data: st.DataObject) -> None:
+OWNERS: st.SearchStrategy[Owners] = st.sampled_from(["teams", "organisations"])
+
+
+@given(row=rows(), owners=OWNERS, data=st.data())
+def test_states(row: dict[str, Any], owners: Owners, data: st.DataObject) -> None:
     """Key and JSON of a state are those of the model of the same content."""
     place, as_of = data.draw(places(row["window_start"]))
-    states = States()
+    if owners == "organisations":
+        row |= {"subject": "organisation", "subject_id": ""}
+    states = States(owners)
     sections = {Section.LIMIT_STATES: memoryview(arrow(LIMIT_STATE, [row]))}
     states.take(sections, place)
     ((key, value),) = states.records(row["window_start"])
-    model = model_of(row, as_of)
+    model = model_of(row, as_of, owners)
     assert key.decode() == state_key(model)
     assert value is not None
     assert json.loads(value) == json.loads(model.model_dump_json(exclude_none=True))
     assert LimitState.model_validate_json(value) == model
 
 
-@given(clock_us=TIMES, data=st.data())
-def test_heartbeats(clock_us: int, data: st.DataObject) -> None:
-    """Key and JSON of a heartbeat are those of the model of the same content."""
+@given(clock_us=TIMES, owners=OWNERS, data=st.data())
+def test_heartbeats(clock_us: int, owners: Owners, data: st.DataObject) -> None:
+    """Key and JSON of a heartbeat are those of the model of the same content.
+
+    Only one of organisations says what is counted of teams.
+    """
     place, as_of = data.draw(places(clock_us))
+    counted = data.draw(st.lists(places(0), max_size=3)) if owners == "organisations" else []
+    place = replace(
+        place, owners=owners, counted=[fast.AsOf(**one.model_dump()) for _, one in counted]
+    )
     model = LimitHeartbeat(
         partition=place.partition,
         as_of=as_of,
         clock=datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=clock_us),
+        owners=owners,
+        counted=tuple(one for _, one in counted),
     )
     key, value = place.heartbeat()
-    assert key.decode() == heartbeat_key(place.partition)
-    assert json.loads(value) == json.loads(model.model_dump_json())
+    assert key.decode() == heartbeat_key(place.partition, owners)
+    told = json.loads(model.model_dump_json())
+    if owners == "teams":
+        assert told.pop("counted") == []
+    assert json.loads(value) == told

@@ -10,7 +10,7 @@ from tests.support.journal import DAY_US, Writer, arrow
 
 from meterstream.schemas.control import LIMIT_REMOVED
 from meterstream.schemas.journal import HEADER_KEY, Kind, Section
-from meterstream.schemas.rows import LIMIT_STATE
+from meterstream.schemas.rows import LIMIT_STATE, TEAM_USAGE
 from meterstream.streams.journal.reader import JournalRecord
 
 DAY_1_US = 20_000 * DAY_US
@@ -96,9 +96,9 @@ def crossing(kind: str, limit_id: str = "l-1", start_us: int = DAY_1_US, **value
     return row | values
 
 
-def removed(limit_id: str = "l-1", team_id: str = "team-1") -> list[Any]:
-    """Return the entry of CONTROL that removes a limit."""
-    data = {"team_id": team_id, "limit_id": limit_id, "version": 2}
+def removed(limit_id: str = "l-1", **owner: str) -> list[Any]:
+    """Return the entry of CONTROL that removes a limit, of team-1 if it is not told."""
+    data = (owner or {"team_id": "team-1"}) | {"limit_id": limit_id, "version": 2}
     return [3, DAY_1_US, json.dumps({"type": LIMIT_REMOVED, "data": data})]
 
 
@@ -120,26 +120,34 @@ class LimitJournal:
         crossings: Iterable[Json] = (),
         control: Iterable[list[Any]] = (),
         rejects: Iterable[list[Any]] = (),
+        used: Iterable[Json] = (),
+        counted: Iterable[list[Any]] = (),
         clock_us: int | None = None,
     ) -> JournalRecord:
-        """Append a step that tells this."""
+        """Append a step that tells this; `used` are rows of TEAM_USAGE."""
         sections = {
             Section.CROSSINGS: json.dumps(list(crossings)).encode(),
             Section.CONTROL: json.dumps(list(control)).encode(),
             Section.REJECTS: json.dumps(list(rejects)).encode(),
+            Section.COUNTED: json.dumps(list(counted)).encode(),
         }
         found = {section: data for section, data in sections.items() if data != b"[]"}
         if states:
             found[Section.LIMIT_STATES] = arrow(LIMIT_STATE, states)
+        if used:
+            found[Section.TEAM_USAGE] = arrow(TEAM_USAGE, used)
         return self._keep(self.writer.record(Kind.STEP, sections=found, clock_us=clock_us))
 
     def idle(self, clock_us: int) -> JournalRecord:
         """Append an idle record that moves the clock."""
         return self._keep(self.writer.idle(clock_us))
 
-    def new_generation(self) -> JournalRecord:
-        """Append the genesis of the next generation."""
-        return self._keep(self.writer.new_generation(self.writer.clock_us))
+    def new_generation(self, counted: Iterable[list[Any]] = ()) -> JournalRecord:
+        """Append the genesis of the next generation, which tells what is counted with it."""
+        self.writer.generation += 1
+        sections = {Section.COUNTED: json.dumps(list(counted)).encode()}
+        found = {section: data for section, data in sections.items() if data != b"[]"}
+        return self._keep(self.writer.record(Kind.GENESIS, sections=found))
 
     def _keep(self, made: Any) -> JournalRecord:
         self.log.append(Entry(made.offset, made.timestamp_us, made.header.pack(), made.value))

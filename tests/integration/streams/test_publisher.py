@@ -206,8 +206,9 @@ def test_topics_that_do_not_fit(kafka: str, prefix: str) -> None:
             return str(reason)
         return ""
 
-    assert f"{prefix}thresholds, {prefix}limit-states. Create them: `meterstream" in refused()
-    counts = {"events": 2, "journal": 2, "dlq": 2, "thresholds": 1, "limit-states": 2}
+    assert f"limit-states, {prefix}org-usage. Create them: `meterstream topics`" in refused()
+    counts = dict.fromkeys(("events", "journal", "dlq", "limit-states", "org-usage"), 2)
+    counts["thresholds"] = 1
     new = [NewTopic(prefix + name, count, 1) for name, count in counts.items()]
     admin = AdminClient({"bootstrap.servers": kafka})
     for created in admin.create_topics(new).values():

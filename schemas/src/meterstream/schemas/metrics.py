@@ -271,6 +271,14 @@ PUBLISHER: Final = (
     ),
     Metric(
         "publisher",
+        "organisation_usage",
+        "counter",
+        "events",
+        "Events written to org-usage: what teams used, for each organisation above them",
+        _P,
+    ),
+    Metric(
+        "publisher",
         "knowledge_age_seconds",
         "gauge",
         "seconds",

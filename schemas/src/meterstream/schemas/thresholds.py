@@ -242,8 +242,9 @@ def threshold_id(event_type: str, *parts: str | int) -> str:
     For a level of a limit these are owner, limit, version, the window's start as RFC 3339 text and
     the level; for a limit that blocks or admits again owner, limit, version, the window's start,
     the generation and the journal offset; for a balance that is exhausted the team, the generation
-    and the journal offset; for a grant the team and the grant. The same crossing always gets the
-    same id, whoever computes it.
+    and the journal offset; for a grant the team and the grant. An owner is the team's id, or the
+    word organisation and its id, for a team may have the same one. The same crossing always gets
+    the same id, whoever computes it.
     """
     text = json.dumps([event_type, *parts], ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -73,6 +73,7 @@ class PublisherMetrics:
     threshold_events: Counter
     threshold_seconds: Histogram
     limit_states: Counter
+    organisation_usage: Counter
     knowledge_age_seconds: Gauge
     void_records: Counter
     transactions: Counter

@@ -75,7 +75,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def check_topics(broker: Broker, settings: PublisherSettings) -> None:
     """Raise TopicMissing or TopicsMisset unless all that is read and written fits together."""
     missing, counts = [], {}
-    for name in (names.EVENTS, names.JOURNAL, names.DLQ, names.THRESHOLDS, names.LIMIT_STATES):
+    needed = [names.EVENTS, names.JOURNAL, names.DLQ, names.THRESHOLDS, names.LIMIT_STATES]
+    if settings.stage == "teams":
+        needed.append(names.ORG_USAGE)
+    for name in needed:
         try:
             counts[name] = broker.partitions(settings.topic(name))
         except TopicMissing:

@@ -57,7 +57,8 @@ def _change(row: Row, record: JournalRecord) -> tuple[str | int, ...]:
 
 def _window(row: Row) -> tuple[str | int, ...]:
     start = format_rfc3339(from_us(row["window_start_us"]))
-    return _owner(row), row["limit_id"], row["limit_version"], start
+    kind = () if row.get("team_id") else ("organisation",)
+    return *kind, _owner(row), row["limit_id"], row["limit_version"], start
 
 
 _OF_LIMIT: Final = (

@@ -13,7 +13,7 @@ from confluent_kafka import KafkaException, Producer
 from meterstream.schemas import topics as names
 from meterstream.streams.settings import PublisherSettings
 
-from .states import Place
+from .place import Place
 from .transactions import silent
 
 log = logging.getLogger("meterstream.publisher")

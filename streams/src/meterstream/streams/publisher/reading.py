@@ -10,7 +10,7 @@ from meterstream.streams.journal.reader import look_ahead, take_next
 
 from .crossings import KindUnknown
 from .pending import Pending
-from .states import Place
+from .place import Place
 
 log = logging.getLogger("meterstream.publisher")
 
@@ -54,7 +54,14 @@ class Reading:
         """Return up to where usage was counted; None while nothing is known of that."""
         if self.link is None or self._events_topic_id is None:
             return None
-        return Place(self._events_topic_id, self._partition, self.link)
+        pending = self.pending
+        return Place(
+            self._events_topic_id,
+            self._partition,
+            self.link,
+            pending.owners,
+            pending.counted.all(),
+        )
 
     def take(self, message: Message) -> None:
         """Take a record's decisions if it is valid; behind a broken one look for a later genesis.
@@ -111,8 +118,10 @@ class Reading:
 
     def _broken(self, reason: str) -> SlotBroken:
         upto = "from no offset yet" if self.link is None else f"up to offset {self.link.prev}"
+        stage = " --organisations" if self.pending.owners == "organisations" else ""
         return SlotBroken(
             f"{self._name}: {reason}. What it decided is published {upto}. Begin a new generation"
-            f" with `meterstream meter --new-generation --partition {self._partition}`, then start"
-            " the publisher again: it goes on there, and what the journal has lost is not published"
+            f" with `meterstream meter{stage} --new-generation --partition {self._partition}`, then"
+            " start the publisher again: it goes on there, and what the journal has lost is not"
+            " published"
         )

@@ -21,6 +21,7 @@ from .heartbeats import Heartbeats
 from .letters import RawReader
 from .reading import SlotBroken
 from .slot import NEVER, Slot
+from .team_usage import TeamUsage
 from .transactions import ProducerHangs, SlotLost
 
 log = logging.getLogger("meterstream.publisher")
@@ -49,6 +50,8 @@ class Publisher:
     """Runs in one thread, but for the transactions of several partitions, which go on together.
 
     None of them stays open between two polls of the group.
+
+    Raises TopicMissing or BrokerUnavailable where it cannot learn how `org-usage` is divided.
     """
 
     def __init__(self, settings: PublisherSettings) -> None:
@@ -66,6 +69,7 @@ class Publisher:
         self._turned = time.monotonic()
         self._raw = RawReader(self._broker.consumer(fetch_wait_max_ms=20))
         self._heartbeats = Heartbeats(settings)
+        self._usage = self._usage_of_teams()
         self._pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="transaction")
         self._consumer = Consumer(
             settings.client(
@@ -82,6 +86,13 @@ class Publisher:
                 partition_assignment_strategy="roundrobin",
             )
         )
+
+    def _usage_of_teams(self) -> TeamUsage | None:
+        settings = self._settings
+        if settings.stage == "organisations":
+            return None
+        partitions = self._broker.partitions(settings.topic(names.ORG_USAGE))
+        return TeamUsage(f"/{settings.topic(names.EVENTS)}", partitions)
 
     def run(self, stopped: threading.Event) -> None:
         """Publish until `stopped` is set."""
@@ -150,6 +161,7 @@ class Publisher:
                     consumer=self._consumer,
                     raw=self._raw,
                     metrics=self.metrics,
+                    usage=self._usage,
                 )
                 position = slot.next_offset
             except (SlotLost, BrokerUnavailable, KafkaException) as reason:
@@ -176,10 +188,12 @@ class Publisher:
     def _publish(self, messages: list[Message]) -> None:
         found = self._sort(messages)
         broken: dict[int, SlotBroken] = {}
+        has_rest = False
         for partition, slot in self._slots.items():
             try:
-                slot.take(found.records[partition])
-                if partition in found.unreadable:
+                if not slot.take(found.records[partition]):
+                    has_rest = True
+                elif partition in found.unreadable:
                     slot.pass_over(found.unreadable[partition])
                 elif partition in found.ends:
                     slot.at_end()
@@ -189,8 +203,8 @@ class Publisher:
         self._commit(broken)
         for partition in broken.keys() & self._slots.keys():
             self._break(partition, broken[partition])
-        if found.unreadable.keys() & self._slots.keys():
-            self._read_slots()  # the client would give the same again
+        if has_rest or found.unreadable.keys() & self._slots.keys():
+            self._read_slots()  # of the unreadable the client would give the same again
 
     def _commit(self, broken: Mapping[int, SlotBroken]) -> None:
         """Commit the slots that are due, and those that will not go on, side by side."""

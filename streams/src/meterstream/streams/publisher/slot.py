@@ -16,10 +16,12 @@ from meterstream.streams.kafka import Broker, log_bounds, read_at
 from meterstream.streams.metrics import PublisherMetrics
 from meterstream.streams.settings import PublisherSettings
 
+from .counted import Counted, counted_before
 from .letters import Letter, RawReader, letter_of
 from .pending import Pending
+from .place import Place
 from .reading import Reading, SlotBroken
-from .states import Place
+from .team_usage import TeamUsage
 from .transactions import CALL_SECONDS, Record, SlotLost, Transactions
 
 log = logging.getLogger("meterstream.publisher")
@@ -46,7 +48,12 @@ class Slot:
         consumer: Consumer,
         raw: RawReader,
         metrics: PublisherMetrics,
+        usage: TeamUsage | None,
     ) -> None:
+        """Take over a partition; `usage` makes the events of `org-usage`, of teams only.
+
+        Raises SlotLost, BrokerUnavailable, or SlotBroken where it cannot be gone on with.
+        """
         self.partition = partition
         self._settings = settings
         self._broker = broker
@@ -57,8 +64,8 @@ class Slot:
         self._journal = settings.topic(names.JOURNAL)
         self._transactions = Transactions(settings, partition, consumer)
         self._committed_link = self._committed()
+        self._pending = self._nothing_pending(self._committed_link, usage)
         self._reading = self._begin(self._committed_link)
-        self._pending = self._reading.pending
         self._committed_at = time.monotonic()
         self._published_at = self._heartbeat_at = -NEVER
         self.told_clock_us: int | None = None
@@ -69,6 +76,23 @@ class Slot:
     def next_offset(self) -> int:
         """The journal offset to read on from."""
         return self._reading.next_offset
+
+    def _nothing_pending(self, link: Link | None, usage: TeamUsage | None) -> Pending:
+        settings, counted = self._settings, None
+        if settings.stage == "organisations":
+            states = settings.topic(names.LIMIT_STATES)
+            counted = (
+                Counted()
+                if link is None
+                else counted_before(self._broker, states, self.partition, link)
+            )
+        return Pending(
+            self.partition,
+            f"/{settings.topic(names.THRESHOLDS)}",
+            settings.publisher_max_records,
+            usage=usage,
+            counted=counted,
+        )
 
     def _begin(self, link: Link | None) -> Reading:
         """Return what reads the journal from a link on, or from its beginning."""
@@ -94,13 +118,12 @@ class Slot:
                 reason,
             )
             chain.look_ahead(start, f"the journal was made again, or cut: {reason}")
-        source = f"/{self._settings.topic(names.THRESHOLDS)}"
         return Reading(
             self._journal,
             self.partition,
             chain=chain,
             start=start if link is None or reason is not None else link.next_offset,
-            pending=Pending(self.partition, source, self._settings.publisher_max_records),
+            pending=self._pending,
             events_topic_id=events_topic_id,
         )
 
@@ -119,15 +142,19 @@ class Slot:
                 f" {self._settings.group_id(self._settings.publisher_group)}"
             ) from None
 
-    def take(self, messages: Sequence[Message]) -> None:
+    def take(self, messages: Sequence[Message]) -> bool:
         """Take what these journal records decided; it waits for its transaction.
 
+        False if there is too much for one: then the rest must be read again from `next_offset` on.
         Raises SlotBroken where they cannot be read; what was taken before is still to be published.
         """
         voids = self._reading.void_records
         try:
             for message in messages:
+                if self._pending.is_full:
+                    return False
                 self._reading.take(message)
+            return True
         finally:
             found = self._reading.void_records - voids
             self._metrics.void_records.labels(self._label).inc(found)
@@ -201,21 +228,24 @@ class Slot:
             self._letters.clear()
 
     def _records(self) -> Iterator[Record]:
-        """Yield what is pending: dead letters, thresholds, states and a heartbeat behind them."""
+        """Yield what is pending, and behind the states the heartbeat that tells of them."""
         if not self._pending:
             return
-        dlq, thresholds, states = (
-            self._settings.topic(name) for name in (names.DLQ, names.THRESHOLDS, names.LIMIT_STATES)
+        dlq, thresholds, states, org_usage = (
+            self._settings.topic(name)
+            for name in (names.DLQ, names.THRESHOLDS, names.LIMIT_STATES, names.ORG_USAGE)
         )
+        for usage in self._pending.usage:
+            yield Record(org_usage, usage.key, usage.value, partition=usage.partition)
         for letter in self._letters:
-            yield dlq, letter.key, letter.value, letter.headers
+            yield Record(dlq, letter.key, letter.value, letter.headers)
         for threshold in self._pending.thresholds:
-            yield thresholds, threshold.key, threshold.value, None
+            yield Record(thresholds, threshold.key, threshold.value)
         place = self._reading.place()
         assert place is not None, "records were taken"
         for key, value in self._pending.states.records(place.link.clock_us):
-            yield states, key, value, None
-        yield states, *place.heartbeat(), None
+            yield Record(states, key, value)
+        yield Record(states, *place.heartbeat())
 
     def _count(self) -> None:
         now_us = time.time_ns() // 1000
@@ -227,6 +257,7 @@ class Slot:
             self._metrics.threshold_events.labels(self._label, threshold.kind).inc()
             self._metrics.threshold_seconds.observe(max(0, now_us - threshold.caused_us) / 1e6)
         self._metrics.limit_states.labels(self._label).inc(len(self._pending.states))
+        self._metrics.organisation_usage.labels(self._label).inc(len(self._pending.usage))
 
     def heartbeat(self) -> Place | None:
         """Return what a heartbeat is to tell now, None where none is due or states are pending."""

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
@@ -25,8 +25,16 @@ HANGING_SECONDS: Final = 8.0
 coordinator was away (librdkafka issue 5456): after this long the producer is given up."""
 POLL_RECORDS: Final = 1_000
 
-Record = tuple[str, bytes | None, bytes | None, list[tuple[str, bytes]] | None]
-"""Topic, key, value and headers."""
+
+class Record(NamedTuple):
+    """One record to write."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]] | None = None
+    partition: int | None = None
+    """Where it goes; None: to the partition of the journal's number."""
 
 
 class SlotLost(Exception):
@@ -66,13 +74,13 @@ class Transactions:
             raise SlotLost(str(failure.args[0].str())) from None
 
     def write(self, records: Iterable[Record], position: TopicPartition) -> None:
-        """Write records to this partition of their topics, and the position after them."""
+        """Write records to their partitions, and the position after them."""
         try:
             # 1. Whatever follows belongs together.
             self._producer.begin_transaction()
             # 2. The records, not visible yet, in their order.
             for number, record in enumerate(records):
-                self._produce(*record)
+                self._produce(record)
                 if number % POLL_RECORDS == 0:
                     self._producer.poll(0)
             # 3. The position after them, with the link that makes the next record provable. The
@@ -93,17 +101,12 @@ class Transactions:
             self._is_hanging = True
             raise ProducerHangs(f"sending its position to Kafka hangs ({hanging})") from None
 
-    def _produce(
-        self,
-        topic: str,
-        key: bytes | None,
-        value: bytes | None,
-        headers: list[tuple[str, bytes]] | None,
-    ) -> None:
-        options: dict[str, Any] = {} if headers is None else {"headers": headers}
+    def _produce(self, record: Record) -> None:
+        options: dict[str, Any] = {} if record.headers is None else {"headers": record.headers}
+        partition = self._partition if record.partition is None else record.partition
         while True:
             try:
-                self._producer.produce(topic, value, key, self._partition, **options)
+                self._producer.produce(record.topic, record.value, record.key, partition, **options)
                 return
             except BufferError:
                 self._producer.poll(0.1)
