@@ -303,6 +303,7 @@ def contents_of(state: PartitionState) -> dict[str, object]:
         "corrected": state.control.corrected.to_bytes(),
         "accounts": {account.team_id: _contents_of(account) for account in state.ledger},
         "due": state.ledger.due_us,
+        "ahead": state.ledger.ahead,
         "totals": {
             (window, state.totals.subjects.names[subject]): tuple(amounts)
             for window, used in state.totals.items()

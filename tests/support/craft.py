@@ -291,6 +291,7 @@ class Partition:
             reached=stands_of(state.reached),
             corrected=state.control.corrected,
             accounts=tuple(state.ledger),
+            ahead=state.ledger.ahead,
         )
         offset, at_us = state.link.next_offset, state.clock_us
         other.state = begin(self.policy, self.partition, offset, at_us, genesis)

@@ -97,6 +97,8 @@ class SlowAccount:
     seen_us: int = 0
     """Up to when all that ends has ended."""
     since_us: int | None = None
+    latest_us: int = 0
+    """The time of the latest run that was counted before it began."""
     overdrawn: int = 0
     drawn: int = 0
     granted: int = 0
@@ -198,6 +200,11 @@ class SlowAccount:
         self.plan, self.period = fresh, None
         return fresh, carried
 
+    def begin(self, at_us: int) -> None:
+        """Begin, behind all runs that were counted before."""
+        if self.since_us is None:
+            self.since_us = max(at_us, self.latest_us + 1)
+
     def end(self, grant: SlowGrant) -> None:
         """Let what is left of a grant expire."""
         grant.expired += grant.left
@@ -206,7 +213,7 @@ class SlowAccount:
     def begin_period(self, plan: SlowPlan, at_us: int, carried: int) -> None:
         """Begin a period of a plan."""
         self.plan = plan
-        self.since_us = at_us if self.since_us is None else self.since_us
+        self.begin(at_us)
         self.month_end_us = plan.boundary_us(at_us)
         end_us = min(self.month_end_us, self.covered_us(at_us))
         self.period = at_us, end_us
@@ -233,7 +240,7 @@ class SlowAccount:
     def enter(self, grant: SlowGrant, at_us: int) -> None:
         """Let a grant be drawn."""
         grant.state, grant.left, grant.starts_us = "open", grant.amount, at_us
-        self.since_us = at_us if self.since_us is None else self.since_us
+        self.begin(at_us)
         self.granted += grant.amount
         if grant.expires_us <= at_us:
             self.end(grant)
@@ -306,10 +313,13 @@ class SlowAccount:
 
     # --- charges ---
 
-    def charge(self, name: str, amount: int, now_us: int) -> None:
-        """Draw a charge."""
+    def charge(self, name: str, amount: int, run_us: int, now_us: int) -> None:
+        """Draw a charge of a run of a time."""
         self.tick(now_us)
         if self.since_us is None:
+            self.latest_us = max(self.latest_us, run_us)
+            return
+        if run_us < self.since_us or not amount:
             return
         before = self.balance()
         self.take(name, amount)

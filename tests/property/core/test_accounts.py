@@ -12,6 +12,7 @@ from tests.support.core_runner import read_table
 from tests.support.craft import (
     DAY,
     HOUR,
+    MINUTE,
     SECOND,
     Json,
     Partition,
@@ -51,9 +52,10 @@ ZONES = (None, "UTC", "Europe/Berlin", "America/St_Johns", "Pacific/Apia")
 spans = st.sampled_from((0, 1, SECOND, HOUR, 11 * HOUR, DAY, 6 * DAY, 8 * DAY, 27 * DAY, 40 * DAY))
 later = st.one_of(st.none(), spans.map(lambda span: span + SECOND))
 amounts = st.one_of(st.integers(0, 400), st.integers(1, 5_000))
+ahead = st.sampled_from((0, 0, 0, 1, SECOND, 4 * MINUTE, -1, -HOUR))
 operations = st.one_of(
-    st.tuples(st.just("run"), spans, amounts),
-    st.tuples(st.just("run"), st.just(0), amounts),
+    st.tuples(st.just("run"), spans, amounts, ahead),
+    st.tuples(st.just("run"), st.just(0), amounts, ahead),
     st.tuples(
         st.just("grant"), st.sampled_from(("funded", "reward", "top_up")), st.integers(1, 3_000),
         st.sampled_from((10, 100)), later, later,
@@ -121,12 +123,11 @@ class Story:
         for number, (kind, *about) in enumerate(operations):
             if kind == "run":
                 clock_us += about[0]
-                event = run(f"e-{number}", clock_us, credits_micro=about[1])
+                run_us = clock_us + about[2]
+                event = run(f"e-{number}", run_us, credits_micro=about[1])
                 self.runs.append(event)
                 self.steps.append(("run", event, clock_us))
-                self.model.tick(clock_us)
-                if about[1]:
-                    self.model.charge(event["id"], about[1], clock_us)
+                self.model.charge(event["id"], about[1], run_us, clock_us)
             elif kind == "idle":
                 clock_us += about[0]
                 self.steps.append(("idle", clock_us, clock_us))
@@ -218,7 +219,10 @@ class Story:
         event["id"] = f"c-{number}"
         parsed: Any = parse_event(json.dumps(event).encode(), CONTROL)
         run_us = _time_of(self.runs[which])
-        if credits_micro:
+        model = self.model
+        since_us = FOREVER_US if model.since_us is None else model.since_us
+        is_refused = run_us >= since_us and model.drawn + credits_micro < 0
+        if credits_micro and not is_refused:
             name = refund_id(parsed)
             self.model.correct(f"c-{number}", credits_micro, run_us, name, clock_us)
         return event

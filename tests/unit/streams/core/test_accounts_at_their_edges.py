@@ -13,6 +13,7 @@ from tests.support.craft import (
     SECOND,
     Json,
     Partition,
+    adjustment,
     entries,
     envelope,
     rejects,
@@ -222,6 +223,45 @@ def test_what_was_used_before_an_account_began() -> None:
     partition.take(late, at_us=NOW + HOUR)
     assert account(partition).drawn == 0
     partition.take(control=entries(void(late), first=1))
+    assert (account(partition).balance, account(partition).drawn) == (1_000, 0)
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_run_from_ahead_of_the_account(restarts: bool) -> None:
+    """One that was counted before it, by a clock that is ahead, is neither drawn nor given back."""
+    partition = Partition()
+    ahead = run("r-1", NOW + MINUTE, credits_micro=300)
+    partition.take(ahead)
+    if restarts:
+        partition = partition.restarted(partition.policy)
+    step = partition.take(control=entries(grant()))
+    assert account(partition).since_us == NOW + MINUTE + 1
+    assert partition.state.ledger.ahead == {"team": NOW + MINUTE}
+    step = partition.take(control=entries(void(ahead), first=1))
+    assert rejects(step) == []
+    assert (account(partition).balance, account(partition).drawn) == (1_000, 0)
+    partition.take(run("r-2", NOW + 2 * MINUTE, credits_micro=300), at_us=NOW + 2 * MINUTE)
+    assert (account(partition).balance, partition.state.ledger.ahead) == (700, {})
+
+
+def test_more_than_was_drawn_is_not_given_back() -> None:
+    """A correction that takes back more than the account ever paid is refused, also with others."""
+    partition = Partition()
+    partition.take(control=entries(grant()))
+    runs = [run(f"r-{i}", NOW + SECOND, run_id=f"r-{i}", credits_micro=100) for i in range(2)]
+    partition.take(*runs, at_us=NOW + SECOND)
+    step = partition.take(
+        control=entries(
+            adjustment(runs[0], 1, credits_micro=-201),
+            adjustment(runs[0], 1, credits_micro=-100),
+            adjustment(runs[1], 1, credits_micro=-101),
+            adjustment(runs[1], 1, credits_micro=50),
+            adjustment(runs[1], 2, credits_micro=-150),
+            first=1,
+        )
+    )
+    assert [row[1] for row in rejects(step)] == [1, 3]
+    assert all("takes back more than the team was ever" in detail for *_, detail in rejects(step))
     assert (account(partition).balance, account(partition).drawn) == (1_000, 0)
 
 

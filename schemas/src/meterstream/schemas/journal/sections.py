@@ -77,9 +77,9 @@ class Section(IntEnum):
     GRANTS = 20
     """Arrow, GRANT columns: the changed grants of these accounts, as absolute values."""
     TERMS = 21
-    """JSON: {team: {term, following, terms, next_number, levels}} of the accounts of which these
-    changed: the plan in force, the one from the next period on, those that start later, and the
-    levels that limits on the balance have reached."""
+    """JSON: {team: {term, begun, terms, month_end_us, next_number, levels}} of the accounts of
+    which these changed: the plan in force, the subscriptions that run and those that start later,
+    the next anchor, and the levels that limits on the balance have reached."""
     DRAWS = 22
     """Arrow, DRAW columns: which grants paid for the record's charges and corrections."""
     TEAM_USAGE = 23
@@ -92,6 +92,9 @@ class Section(IntEnum):
     """JSON, in the journal of organisations: [[events_topic_id, generation, partition,
     journal_offset, events_position], ...] up to where usage of teams is counted, of the partitions
     from which this record counted some; a genesis tells all."""
+    AHEAD = 26
+    """JSON: {team: event_time_us} of teams without an account, where it changed: the latest event
+    time that was counted and that the clock has not passed. An account begins behind it."""
 
 
 def pack_sections(sections: Mapping[Section, bytes]) -> bytes:

@@ -12,6 +12,7 @@ from meterstream.schemas.times import format_rfc3339, from_us
 
 from .accounts import NEVER, OVERDRAFT, WARNING_US, Account, Grant, Term, due_of
 from .balances import BalanceLimit
+from .beginnings import CountedBefore
 from .draws import NO_CHARGE, Draws
 from .limits import Limit
 from .periods import period_end
@@ -45,13 +46,23 @@ class Closed:
 class Book:
     """One account, opened for a record. Times must not go back from call to call."""
 
-    def __init__(self, account: Account, limits: Sequence[Limit], draws: Draws) -> None:
-        """`limits` are those on the team's balance; `account` may be changed."""
+    def __init__(
+        self,
+        account: Account,
+        limits: Sequence[Limit],
+        draws: Draws,
+        counted: CountedBefore = CountedBefore(),  # noqa: B008 - it is immutable
+    ) -> None:
+        """`limits` are those on the team's balance; `account` may be changed.
+
+        `counted` is needed where it has not begun.
+        """
         self.account = account
         self.notes: list[Note] = []
         self.closed: list[Closed] = []
         self._limits = limits
         self._draws = draws
+        self._counted = counted
 
     # --- what time does ---
 
@@ -99,7 +110,7 @@ class Book:
 
     def _begin_period(self, term: Term, at_us: int, carried: int = 0) -> None:
         account = self.account
-        account.since_us = min(account.since_us, at_us)
+        self._begin(at_us)
         account.term = term
         account.period_start_us = at_us
         account.month_end_us = period_end(term.zone, term.anchor_day, at_us)
@@ -109,6 +120,11 @@ class Book:
             expires_us = at_us + days * DAY_US if days else account.period_end_us
             self._enter_own("rollover", carried, at_us, expires_us)
         self._enter_own("allowance", term.allowance, at_us, account.period_end_us)
+
+    def _begin(self, at_us: int) -> None:
+        """Let the account begin, unless it has."""
+        if not self.account.has_begun:
+            self.account.since_us = self._counted.since(at_us)
 
     def _warn(self, at_us: int) -> None:
         for grants in (self.account.open, self.account.spent):
@@ -201,7 +217,7 @@ class Book:
     def _enter(self, grant: Grant, at_us: int) -> None:
         """Let a grant be drawn; it pays first what is overdrawn."""
         account = self.account
-        account.since_us = min(account.since_us, at_us)
+        self._begin(at_us)
         account.granted += grant.amount
         if grant.expires_us <= at_us:
             account.expired += grant.amount

@@ -26,20 +26,44 @@ _LAST_US: Final = NEVER - 365 * DAY_US
 """Periods are computed a month ahead, and must not leave the calendar or ClickHouse's times."""
 
 
-def check_control(
-    state: PartitionState, entries: Entries, event: ControlEvent, replaces: bool
-) -> None:
-    """Raise InvalidEvent where a control event is about something unknown, or comes too late.
+class Checks:
+    """What the control events of one record are about, one after the other."""
 
-    `replaces` tells whether it takes the place of one of its name, such as a subscription.
-    """
-    if isinstance(event, UsageAdjusted | UsageVoided):
-        horizon_us = state.policy.horizon_us
-        Counted(state.dedup, horizon_us, state.clock_us, state.ids_since_us).check(event)
-    elif isinstance(event, SubscriptionChanged):
-        _check_subscription(state, entries, event, replaces)
-    elif isinstance(event, CreditsGranted):
-        _check_grant(state, event)
+    def __init__(self, state: PartitionState, entries: Entries) -> None:
+        """`entries` are those of the catalog with the record."""
+        self._state = state
+        self._entries = entries
+        self._corrected: dict[str, int] = {}
+        """By team, what corrections before add to what was drawn."""
+
+    def __call__(self, event: ControlEvent, replaces: bool) -> None:
+        """Raise InvalidEvent where an event is about something unknown, or comes too late.
+
+        `replaces` tells whether it takes the place of one of its name, such as a subscription. An
+        event that passes is taken.
+        """
+        state = self._state
+        if isinstance(event, UsageAdjusted | UsageVoided):
+            horizon_us = state.policy.horizon_us
+            Counted(state.dedup, horizon_us, state.clock_us, state.ids_since_us).check(event)
+            self._check_drawn(event)
+        elif isinstance(event, SubscriptionChanged):
+            _check_subscription(state, self._entries, event, replaces)
+        elif isinstance(event, CreditsGranted):
+            _check_grant(state, event)
+
+    def _check_drawn(self, event: UsageAdjusted | UsageVoided) -> None:
+        """An account gives back no more than was drawn from it."""
+        data = event.data
+        account = self._state.ledger.get(data.team_id)
+        if account is None or to_us(data.original_time) < account.since_us:
+            return
+        added = self._corrected.get(data.team_id, 0) + data.credits_micro
+        if account.drawn + added < 0:
+            raise _refused(
+                "data.credits_micro: takes back more than the team was ever charged on its account"
+            )
+        self._corrected[data.team_id] = added
 
 
 def _check_subscription(

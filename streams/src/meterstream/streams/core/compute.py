@@ -19,9 +19,10 @@ from meterstream.schemas.verdicts import Verdict
 
 from .balances import balance_states
 from .batch import Entry, EventBatch
+from .beginnings import encode_ahead
 from .book import Note
 from .cells import CellKey
-from .checks import check_control
+from .checks import Checks
 from .clock import run_clock
 from .columns import run_columns
 from .context import Context, Verdicts, candidates_of, cause_of, decided_step
@@ -86,7 +87,7 @@ def compute_step(
         control,
         state.partition,
         state.policy.partitions,
-        partial(check_control, state, known),
+        Checks(state, known),
         state.policy.owners,
     )
     events = events_of(taken_control)
@@ -199,6 +200,8 @@ def _compute(context: Context, batch: EventBatch, quarantined: Mapping[int, str]
     )
     sections = dict(usage.sections) | encode_limits(decided, causes, balances, notes)
     sections |= encode_ledger(state.ledger, posted)
+    if posted.ahead:
+        sections[Section.AHEAD] = encode_ahead(posted.ahead)
     sections |= _team_usage(context, using)
     if sessions:
         sections[Section.SESSIONS] = encode_sessions(sessions)
@@ -218,6 +221,7 @@ def _compute(context: Context, batch: EventBatch, quarantined: Mapping[int, str]
             decided.stands,
             used=None if context.corrections else used,
             accounts=posted.accounts,
+            ahead=posted.ahead,
         ),
         clock_us=clock_us,
         rows=usage.rows,

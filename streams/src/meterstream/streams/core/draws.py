@@ -1,5 +1,7 @@
 """Draws: which grant paid how much of which charge."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -12,6 +14,25 @@ NO_CHARGE: Final = -1
 
 Source = tuple[str, str, str]
 """(team_id, grant_id, kind); the id is empty where no grant is drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Charged:
+    """The charges of a record in the order of their offsets. Arrays of one length."""
+
+    teams: Sequence[str]
+    """The different teams."""
+    team: _I64
+    """Which of `teams` each is of."""
+    amounts: _I64
+    """Micro-credits; those of 0 draw nothing."""
+    clocks_us: _I64
+    """The clock at each of them."""
+    times_us: _I64
+    """The time of each event."""
+
+
+NO_CHARGES: Final = Charged((), *(np.zeros(0, np.int64) for _ in range(4)))
 
 
 class Draws:

@@ -5,37 +5,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from .accounts import NEVER, Account
 from .book import Closed, Note
 from .draws import Draws
 
-_I64 = NDArray[np.int64]
-
-
 SUMS: Final = ("granted", "overdrawn", "drawn", "expired", "rolled_over", "left", "difference")
 """What is added up over accounts; of the difference between them nothing may ever come."""
-
-
-@dataclass(frozen=True, slots=True)
-class Charged:
-    """The charges of a record in the order of their offsets. Arrays of one length."""
-
-    teams: Sequence[str]
-    """The different teams."""
-    team: _I64
-    """Which of `teams` each is of."""
-    amounts: _I64
-    """Micro-credits; those of 0 draw nothing."""
-    clocks_us: _I64
-    """The clock at each of them."""
-    times_us: _I64
-    """The time of each event."""
-
-
-NO_CHARGES: Final = Charged((), *(np.zeros(0, np.int64) for _ in range(4)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +23,8 @@ class Posted:
     """By team, the grants that have left its account."""
     draws: Draws = field(default_factory=Draws)
     notes: Sequence[Note] = ()
+    ahead: Mapping[str, int] = field(default_factory=dict)
+    """By team without an account, the latest event time that the clock has not passed."""
 
 
 class Ledger:
@@ -57,6 +34,9 @@ class Ledger:
         self._accounts: dict[str, Account] = {}
         self.sums = dict.fromkeys(SUMS, 0)
         """Micro-credits of all accounts together."""
+        self.ahead: dict[str, int] = {}
+        """By team, the latest event time that was counted before it had an account, until the clock
+        has passed it."""
         self._due: list[tuple[int, str]] = []
         """A heap; what an account itself does not say any more is passed over."""
 
@@ -96,3 +76,9 @@ class Ledger:
                 self.sums[name] += getattr(account, name) - getattr(before, name, 0)
             if account.due_us != NEVER and (before is None or before.due_us != account.due_us):
                 heapq.heappush(self._due, (account.due_us, account.team_id))
+
+    def look_ahead(self, ahead: Mapping[str, int], clock_us: int) -> None:
+        """Take in event times that lie ahead, and forget those that the clock has passed."""
+        if self.ahead or ahead:
+            known = self.ahead | dict(ahead)
+            self.ahead = {team: at_us for team, at_us in known.items() if at_us >= clock_us}

@@ -25,12 +25,13 @@ from meterstream.schemas.times import to_us
 
 from .accounts import AS_BEFORE, NEVER, Account, Grant, Term, due_of
 from .balances import limits_on_balances
+from .beginnings import CountedBefore, ahead_of
 from .book import Book
 from .control import Control
 from .corrections import Correction, refund_id
-from .draws import Draws
+from .draws import NO_CHARGES, Charged, Draws
 from .entries import Entries, KeptEntry
-from .ledger import Charged, Ledger, Posted
+from .ledger import Ledger, Posted
 from .limits import LimitKey, Limits
 from .pricing import Priced
 from .state import PartitionState
@@ -87,6 +88,7 @@ class Posting:
         self._draws = Draws()
         self._books: dict[str, Book] = {}
         self._changed: dict[str, Account] = {}
+        self._charged = NO_CHARGES
 
     def post(
         self,
@@ -100,8 +102,9 @@ class Posting:
         `limits_set` are those that were set or removed. The rows of draws count the charges of 0
         as well, and then corrections.
         """
+        self._charged = charged
         if not self._ledger and not entries:
-            return Posted()
+            return Posted(ahead=self._ahead(clock_us))
         correction = len(charged.amounts)
         for offset, event in entries:
             if isinstance(event, CreditsGranted):
@@ -129,7 +132,15 @@ class Posting:
             {name: self._books[name].closed for name in names if self._books[name].closed},
             self._draws,
             [note for name in names for note in self._books[name].notes],
+            self._ahead(clock_us),
         )
+
+    def _ahead(self, clock_us: int) -> dict[str, int]:
+        def has_begun(team_id: str) -> bool:
+            account = self._changed.get(team_id) or self._ledger.get(team_id)
+            return account is not None and account.has_begun
+
+        return ahead_of(self._charged, clock_us, self._ledger.ahead, has_begun)
 
     def _book(self, team_id: str) -> Book:
         """Return the open book of a team, settled up to the clock before the record's events."""
@@ -139,7 +150,11 @@ class Posting:
             known = self._changed.get(team_id) or self._ledger.get(team_id)
             account = Account(team_id) if known is None else known.copy()
             limits = self._limits.get(team_id, ())
-            book = self._books[team_id] = Book(account, limits, self._draws)
+            counted = CountedBefore()
+            if not account.has_begun:
+                latest_us = self._ledger.ahead.get(team_id, 0)
+                counted = CountedBefore.of(team_id, latest_us, self._charged)
+            book = self._books[team_id] = Book(account, limits, self._draws, counted)
             book.settle(self._clock_us)
         return book
 

@@ -12,6 +12,7 @@ from meterstream.schemas.journal.header import NONE, Header, Kind, MalformedReco
 
 from .accounts import Account
 from .arrow import SESSION_SCHEMA, decode_cells, decode_rows
+from .beginnings import decode_ahead, encode_ahead
 from .cells import NO_CELLS
 from .corrections import Corrected
 from .dedup import Ids
@@ -65,6 +66,7 @@ def genesis_step(  # noqa: PLR0913 - a genesis names every position, each by its
     reached: Sequence[Stand] = (),
     corrected: Corrected | None = None,
     accounts: Sequence[Account] = (),
+    ahead: Mapping[str, int] | None = None,
     counted: Sequence[UpTo] = (),
     carried: dict[str, Any] | None = None,
     max_bytes: int | None = None,
@@ -73,10 +75,10 @@ def genesis_step(  # noqa: PLR0913 - a genesis names every position, each by its
 
     `ids` are the identities that the new generation must recognise, complete for events from
     `ids_since_us` on (None: for all that the horizon allows); older events are too late in it.
-    `sessions`, `catalog`, `control`, `totals`, `reached`, `corrected`, `accounts` and `counted` are
-    what it carries over; `carried` says in words what it carries and what is lost. Where all this
-    takes more than `max_bytes` the record leaves it to the generation's snapshot, without which it
-    cannot be read back: that must be stored first.
+    `sessions`, `catalog`, `control`, `totals`, `reached`, `corrected`, `accounts`, `ahead` and
+    `counted` are what it carries over; `carried` says in words what it carries and what is lost.
+    Where all this takes more than `max_bytes` the record leaves it to the generation's snapshot,
+    without which it cannot be read back: that must be stored first.
     """
     beginning = Beginning(control_topic_id, catalog_topic_id, ids_since_us)
     sections: dict[Section, bytes] = {}
@@ -96,6 +98,8 @@ def genesis_step(  # noqa: PLR0913 - a genesis names every position, each by its
         sections[Section.CORRECTED] = corrected.to_bytes()
     if accounts:
         sections |= encode_accounts(accounts)
+    if ahead:
+        sections[Section.AHEAD] = encode_ahead(ahead)
     if max_bytes is not None and sum(map(len, sections.values())) > max_bytes:
         beginning = replace(beginning, needs_snapshot=True)
         sections = {}
@@ -132,6 +136,7 @@ def genesis_step(  # noqa: PLR0913 - a genesis names every position, each by its
         totals=totals,
         corrected=corrected,
         accounts=accounts,
+        ahead=ahead or {},
         counted=tuple(counted),
     )
     return Step(header, value, changes, {}, {})
@@ -227,6 +232,7 @@ def decode_changes(value: bytes) -> Changes:
             if Section.CORRECTED in sections
             else None,
             written=decode_ledger(sections),
+            ahead=decode_ahead(sections[Section.AHEAD]) if Section.AHEAD in sections else {},
             organisation_usage=decode_organisation_usage(sections[Section.ORGANISATION_USAGE])
             if Section.ORGANISATION_USAGE in sections
             else None,
@@ -281,6 +287,7 @@ def _begin(
     state.control = state.control.with_taken(changes.control)
     if changes.corrected is not None:
         state.control = state.control.knowing(changes.corrected)
+    state.ledger.look_ahead(changes.ahead, state.clock_us)
     state.ledger.apply(changes.accounts)
     if changes.written is not None:
         state.ledger.apply(read_accounts(state.ledger, changes.written))

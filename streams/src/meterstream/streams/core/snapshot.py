@@ -115,6 +115,7 @@ def take_snapshot(state: PartitionState) -> Snapshot:
         "ids_since_us": state.ids_since_us,
         "told_us": state.told_us,
         "is_untold": state.is_untold,
+        "ahead": state.ledger.ahead,
         "last_event": asdict(state.last_event),
         "counted": list(state.counted.values()),
         "segments": listed,
@@ -177,6 +178,7 @@ def _bare_state(policy: Policy, document: dict[str, Any]) -> PartitionState:
     state.closed_us = int(document["closed_us"])
     state.counted = {one.partition: one for one in (UpTo(*row) for row in document["counted"])}
     state.ids_since_us = max(state.ids_since_us, document["ids_since_us"])
+    state.ledger.look_ahead(document["ahead"], state.clock_us)
     state.told_us, state.is_untold = int(document["told_us"]), bool(document["is_untold"])
     return state
 

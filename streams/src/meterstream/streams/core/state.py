@@ -77,6 +77,8 @@ class Changes:
     """Those that changed, where they are known: of the state that computed them."""
     written: WrittenAccounts | None = None
     """What the record says of them, where they are read back."""
+    ahead: Mapping[str, int] = field(default_factory=dict)
+    """By team without an account, the latest event time that the clock has not passed."""
     used: Mapping[Window, Used] | None = None
     """What was used by window and subject, where it is known: of the state that computed it."""
     organisation_usage: OrganisationUsage | None = None
@@ -216,6 +218,7 @@ class PartitionState:
         self.totals.add(used)
         self._take_stands(changes)
         self.link = chain.link
+        self.ledger.look_ahead(changes.ahead, self.clock_us)
         if header.kind is Kind.STEP:
             self.told_us, self.is_untold = self.clock_us, False
         self.control_position = header.control_to

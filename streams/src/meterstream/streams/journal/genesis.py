@@ -166,6 +166,7 @@ def new_generation(
             reached=stands_of(state.reached),
             corrected=state.control.corrected,
             accounts=tuple(state.ledger),
+            ahead=state.ledger.ahead,
             counted=tuple(state.counted.values()),
             carried=carried,
             max_bytes=max_bytes // 2,
@@ -263,6 +264,7 @@ def _scratch(
         reached=() if like is None else stands_of(like.reached),
         corrected=None if like is None else like.control.corrected,
         accounts=() if like is None else tuple(like.ledger),
+        ahead=None if like is None else like.ledger.ahead,
         counted=() if like is None else tuple(like.counted.values()),
     )
     return begin(policy, partition, 0, 0, step)
