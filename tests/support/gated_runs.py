@@ -27,7 +27,7 @@ TEAM = "team-1"
 _ONE = Amounts(runs=1)
 _LONGEST_RUN_S = 0.02
 _RETRY_S = 0.02
-_GIVE_UP_S = 60.0
+_GIVE_UP_S = 120.0
 
 
 class _Service:

@@ -11,6 +11,7 @@ from tests.support.command import Ran, call_command
 from tests.support.services import METER, create_topics, services
 
 from meterstream.cli.connection import connect
+from meterstream.cli.entries.taken import MeterWatch
 from meterstream.cli.entries.waiting import govern
 from meterstream.cli.errors import CheckFailed
 from meterstream.schemas.control import LimitSet, LimitSetData
@@ -27,12 +28,19 @@ from meterstream.schemas.times import from_us
 EXAMPLES = Path(__file__).parents[3] / "docs/examples"
 
 Command = Callable[..., Ran]
+PATIENCE_S = 120.0
 ACME = ("--team", "acme")
 MONTH = (*ACME, "--measure", "credits", "--window", "month")
 
 
 def _settings(kafka: str, prefix: str) -> dict[str, str]:
     return {"METERSTREAM_KAFKA_BOOTSTRAP": kafka, "METERSTREAM_TOPIC_PREFIX": prefix}
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have commands wait for the meter of a busy machine as well."""
+    monkeypatch.setattr(MeterWatch.wait, "__defaults__", (PATIENCE_S,))
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import sys
 import threading
 from pathlib import Path
 
+import pytest
 from confluent_kafka import Consumer, TopicPartition
 from tests.support.gated_runs import TEAM
 from tests.support.limit_states import PARTITIONS, StatesTopic, heartbeats, limit
@@ -12,12 +13,15 @@ from tests.support.publishing import create_events_topic, read_topic
 
 from meterstream.schemas.partitions import partition_of
 
+pytestmark = pytest.mark.timeout(420)
+"""Time for a busy machine; each wait has its own, shorter limit."""
+
 PROCESSES = 4
 THREADS = 25
 CAP = 1_000
 INTERVAL_S = 0.25
 """How often the states are told, as the publisher does."""
-TIMEOUT_S = 90
+TIMEOUT_S = 240
 ROOT = Path(__file__).parents[3]
 
 

@@ -79,7 +79,7 @@ def test_void_records_and_strangers_are_passed_over(
     service = run_sink(settings)
     eventually(lambda: runs(migrated) == 3, 60, "the valid records in ClickHouse")
     void = service.metrics.void_records.labels("cells", 0)._value
-    eventually(lambda: void.get() == 2, 10, "both counted as void")
+    eventually(lambda: void.get() == 2, 60, "both counted as void")
 
 
 def test_an_emptied_database_is_filled_again_from_the_genesis(

@@ -176,4 +176,5 @@ def test_a_stalled_disk_does_not_block_the_loop(
         return turns
 
     with absent_broker() as nowhere:
-        assert asyncio.run(scenario(nowhere)) > 10
+        # Where publish held the loop up, it would be over when the loop comes to its second turn.
+        assert asyncio.run(scenario(nowhere)) > 2

@@ -139,23 +139,22 @@ def test_a_full_spool_refuses_and_says_why(
             assert 0.9 * (1 << 20) < used <= 1 << 20
 
 
-def test_a_spool_that_waits_too_long_refuses(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_spool_that_waits_too_long_refuses(tmp_path: Path) -> None:
     """Before events grow too old to be counted, publish says that the broker must be mended."""
-    with absent_broker() as nowhere:
-        values: dict[str, Any] = {"spool_max_age_s": 1, "publish_timeout_ms": 50}
-        with Publisher(make_settings(tmp_path, nowhere, **values)) as publisher:
-            publisher.publish(run_event(0))
+    with (
+        absent_broker() as nowhere,
+        Publisher(make_settings(tmp_path, nowhere, spool_max_age_s=1)) as publisher,
+    ):
+        publisher.publish(run_event(0))
 
-            def refused() -> bool:
-                try:
-                    publisher.publish(run_event(1))
-                except SpoolTooOld as error:
-                    return "spool_max_age_s allows 1;" in str(error)
-                return False
+        def refused() -> bool:
+            try:
+                publisher.publish(run_event(1))
+            except SpoolTooOld as error:
+                return "spool_max_age_s allows 1;" in str(error)
+            return False
 
-            eventually(refused, 30, "publish refuses")
+        eventually(refused, 30, "publish refuses")
 
 
 def test_a_faulty_event_is_not_accepted(tmp_path: Path) -> None:
