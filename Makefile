@@ -47,8 +47,9 @@ check: setup ## formatting, lint, types and the edges between the parts
 	$(RUN) -m mypy $(CODE)
 	$(VENV)/bin/lint-imports --no-logo
 
+# In the order of the directories: the long files begin first, so the workers end together.
 test: setup ## every test, on real brokers and the real engine (JOBS=2 at a time)
-	$(RUN) -m pytest tests -n $(JOBS) --dist loadfile
+	$(RUN) -m pytest tests -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test-fast: setup ## the tests that need neither broker nor engine
 	$(RUN) -m pytest $(FAST_TESTS) -n $(JOBS)

@@ -6,6 +6,7 @@ Each service has a user of its own, with the rights that docs/operations.md give
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from tests.support.command import run_command
 from tests.support.guarded import guarded_broker
 from tests.support.notices import NOTIFIER, SECRET, SECRET_VARIABLE, webhook, write_file
 from tests.support.rights import grant_documented_rights
-from tests.support.services import METER, PUBLISHER, create_topics, run_of, services
+from tests.support.services import METER, PUBLISHER, Service, create_topics, run_of, services
 from tests.support.stack import ClickHouseAddress
 from tests.support.waiting import eventually
 
@@ -138,6 +139,8 @@ def test_everything_comes_in_by_the_guarded_door(
             for number in range(RUNS):
                 publisher.publish(json.loads(run_of(number)[1]))
             publisher.flush(60)
+        for service in started:
+            service.wait_ready()
         limit = ("limits", "set", "--team", "team-1", "--measure", "runs", "--window", "day")
         governed = run_command(*limit, "--amount", "5", "--json", env=admin, cwd=tmp_path)
         assert governed.exit_code == 0, governed.stderr
@@ -158,7 +161,6 @@ def test_everything_comes_in_by_the_guarded_door(
         assert audit.json["total"]["counted"] == RUNS
         letters = run_command("dlq", "list", "--json", env=environment, cwd=tmp_path)
         assert letters.json["counts"] == {"not_json": 1}
-        started[-1].wait_ready()
         dead = run_command("notifier", "dead", "list", "--json", env=environment, cwd=tmp_path)
         assert dead.json == []
         assert not any("authorization" in service.log.lower() for service in started)
@@ -167,18 +169,21 @@ def test_everything_comes_in_by_the_guarded_door(
             assert service.stop() == 0
 
 
-@pytest.mark.parametrize("module", [METER, SINK, PUBLISHER], ids=["meter", "sink", "publisher"])
-def test_a_wrong_password_is_said_and_not_shown(
-    told: dict[str, str], tmp_path: Path, module: str
-) -> None:
+def test_a_wrong_password_is_said_and_not_shown(told: dict[str, str], tmp_path: Path) -> None:
     """A service that is not let in says that the credentials are refused, and never shows them."""
     told["KAFKA_SASL_PASSWORD"] = "wrong horse"
     assert run_command("migrate", env=environment_of(told), cwd=tmp_path).exit_code == 0
     with services(told["KAFKA_BOOTSTRAP"], PREFIX) as start:
-        service = start(module, **told)
-        eventually(lambda: "refuses the connection" in service.log, 60, "the refusal is told")
-        assert "Authentication failed" in service.log
-        assert "wrong horse" not in service.log
+        for service in [start(module, **told) for module in (METER, SINK, PUBLISHER)]:
+            said = partial(contains, service, "refuses the connection")
+            eventually(said, 60, "the refusal is told")
+            assert "Authentication failed" in service.log
+            assert "wrong horse" not in service.log
+
+
+def contains(service: Service, text: str) -> bool:
+    """Tell whether a service has logged a text."""
+    return text in service.log
 
 
 @pytest.mark.parametrize("command", ["topics", "dlq list"])

@@ -31,7 +31,7 @@ def test_kills(kafka: str, prefix: str) -> None:
     sender = Sender(kafka, prefix)
     with services(kafka, prefix) as start:
         meter = start().wait_ready()
-        for _ in range(3):
+        for _ in range(2):
             before = read_decided(kafka, prefix).offsets
             sender.send(6000)
             wait_until(

@@ -36,12 +36,15 @@ pytestmark = pytest.mark.timeout(420)
 """Time for a busy machine; each wait has its own, shorter limit."""
 
 PARTITIONS = 4
+KILLS = 2
+RUNS = 2000
+"""How many are sent before each kill."""
 EXAMPLES = Path(__file__).parents[3] / "docs/examples"
 
 
 def limits_of_teams() -> list[dict[str, Any]]:
     """Return limits of the sender's teams and users that its runs come to, and one to remove."""
-    plain = {"version": 1, "measure": "tokens", "window": "day", "amount": 400_000}
+    plain = {"version": 1, "measure": "tokens", "window": "day", "amount": 180_000}
     levels = {"alert_levels_permille": [50, 100, 500, 800]}
     found: list[dict[str, Any]] = []
     for number in range(20):
@@ -61,8 +64,8 @@ def test_kills(kafka: str, prefix: str, tmp_path: Path) -> None:
     with services(kafka, prefix) as start:
         start(batch_max_events=100)
         publisher = start(PUBLISHER, publisher_max_records=2, publisher_interval_ms=20)
-        for round_ in range(1, 4):
-            sender.send(2000)
+        for round_ in range(1, KILLS + 1):
+            sender.send(RUNS)
             eventually(
                 lambda n=round_: len(letters(kafka, prefix)) > (n - 1) * 400 + 20,  # type: ignore[misc]
                 90,
@@ -115,7 +118,7 @@ def check_states(kafka: str, prefix: str, limits: list[dict[str, Any]]) -> None:
         kinds = Counter(one["type"] for one in mine)
         assert (state.state == "blocked") == (kinds[LIMIT_BLOCKED] == 1)
         assert kinds[LIMIT_RESET] == 0
-        numbers = range(int(limit["team_id"].removeprefix("team-")), 6000, 20)
+        numbers = range(int(limit["team_id"].removeprefix("team-")), KILLS * RUNS, 20)
         if limit["subject"] == "user":
             user = int(limit["subject_id"].removeprefix("user-"))
             numbers = [number for number in numbers if number % 97 == user]  # type: ignore[assignment]
