@@ -1,22 +1,21 @@
 """The command on a whole stack of its own, as a user has it: every number comes out as sent."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import Any
 
-import psutil
 import pytest
 import urllib3
 from confluent_kafka import Producer
 from prometheus_client.parser import text_string_to_metric_families
-from tests.support.command import Ran, run_command
+from tests.support.command import run_command
+from tests.support.craft import encode, text_of
+from tests.support.craft import run as craft_run
 from tests.support.model import Rules
+from tests.support.running_stack import RunningStack
 from tests.support.slow_count import slow_count, stored_totals, totals
 from tests.support.waiting import eventually
 
@@ -28,84 +27,7 @@ from meterstream.cli.traffic.synthetic import Synthetic
 
 pytestmark = pytest.mark.timeout(300)  # whichever test is first waits for the stack too
 
-START_TIMEOUT_S = 150.0
-STOP_TIMEOUT_S = 90.0
 LAND_TIMEOUT_S = 90.0
-
-
-class RunningStack:
-    """`meterstream stack` as a process, and commands that find it by its directory."""
-
-    def __init__(self, data: Path) -> None:
-        self.data = data
-        self._log = data.parent / f"{data.name}.log"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start it and wait until it says that it is ready."""
-        clean = {key: value for key, value in os.environ.items() if "METERSTREAM_" not in key}
-        with self._log.open("wb") as log:
-            self._process = _stack_process(self.data, log, clean)
-        eventually(self._ready, START_TIMEOUT_S, f"a stack in {self.data}")
-
-    def _ready(self) -> bool:
-        text = self._log.read_text()
-        if self._process is None or self._process.poll() is not None:
-            pytest.fail(f"the stack has ended: {text}")
-        return "Ready." in text
-
-    def family(self) -> list[psutil.Process]:
-        """Return the stack's process and all that it started."""
-        assert self._process is not None
-        own = psutil.Process(self._process.pid)
-        return [own, *own.children(recursive=True)]
-
-    def end(self, number: signal.Signals) -> int:
-        """Send a signal to the stack alone, and return its exit code when all of it is gone."""
-        assert self._process is not None
-        family = self.family()
-        self._process.send_signal(number)
-        code = self._process.wait(STOP_TIMEOUT_S)
-        _, left = psutil.wait_procs(family, STOP_TIMEOUT_S)
-        assert not left, f"left running: {left}"
-        return code
-
-    def __call__(self, *arguments: str) -> Ran:
-        ran = run_command(
-            *arguments, env={"METERSTREAM_DATA": str(self.data)}, cwd=self.data.parent
-        )
-        assert ran.exit_code == 0, ran.stderr
-        return ran
-
-    def sums(self) -> tuple[int, int, int]:
-        """Return runs, input and output tokens as `usage` tells them."""
-        rows = self("usage", "--json", "--limit", "1000").json["rows"]
-        return (
-            sum(row["runs"] for row in rows),
-            sum(row["input_tokens"] for row in rows),
-            sum(row["output_tokens"] for row in rows),
-        )
-
-    def wait_for(self, runs: int) -> tuple[int, int, int]:
-        """Wait until so many runs have landed, and return the sums."""
-
-        def landed() -> tuple[int, int, int] | None:
-            sums = self.sums()
-            return sums if sums[0] >= runs else None
-
-        return eventually(landed, LAND_TIMEOUT_S, f"{runs} runs in ClickHouse") or (0, 0, 0)
-
-
-def _stack_process(
-    data: Path, log: IO[bytes], environment: dict[str, str]
-) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "meterstream.cli", "stack", "--data", str(data)],
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL,
-        env=environment,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +36,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     running = RunningStack(tmp_path_factory.mktemp("stack") / "my data")
     running.start()
     yield running
-    running.end(signal.SIGTERM)
+    if running.is_up:
+        running.end(signal.SIGTERM)
 
 
 def test_what_is_sent_is_what_usage_says(stack: RunningStack) -> None:
@@ -303,16 +226,91 @@ def test_every_cell_is_as_counted_slowly(stack: RunningStack) -> None:
     assert stored == totals(counted.values())
 
 
+CARD = """\
+name: default
+version: 1
+effective_from: 2026-01-01T00:00:00Z
+prices:
+  - {run_micro: 500, input_micro_per_1k: 250000}
+"""
+
+
+def test_corrections_go_all_the_way(stack: RunningStack, tmp_path: Path) -> None:
+    """What was rerated, voided and adjusted is right in usage, balance and draws, to the micro."""
+    stack("credits", "grant", "10", "--team", "acme", "--force", "--id", "g")
+
+    def balance_micro() -> int:
+        balances = stack("credits", "balance", "--team", "acme", "--json").json["balances"]
+        return int(balances[0]["balance_micro"]) if balances else 0
+
+    eventually(lambda: balance_micro() == 10_000_000, LAND_TIMEOUT_S, "the account has begun")
+    connection = json.loads((stack.data / "stack.json").read_text())
+    kafka = connection["kafka"]["bootstrap"]
+    producer = Producer({"bootstrap.servers": kafka, "partitioner": "murmur2_random"})
+    now_us = time.time_ns() // 1000
+    for number, name in enumerate(("a", "b", "c"), start=1):
+        event = craft_run(name, now_us, team_id="acme", run_id=name, input_tokens=1000 * number)
+        producer.produce("meterstream.events", encode(event), key="acme")
+    assert producer.flush(30) == 0
+    client = ClickHouseAddress(**connection["clickhouse"]).client()
+
+    def usage() -> tuple[int, ...]:
+        sums = "sum(runs), sum(unpriced_runs), sum(input_tokens), sum(credits_micro)"
+        of_team = "FROM usage_minutes FINAL WHERE team_id = 'acme'"
+        return tuple(client.query(f"SELECT {sums} {of_team}").result_rows[0])
+
+    def found(sql: str) -> list[tuple[Any, ...]]:
+        return [tuple(row) for row in client.query(sql).result_rows]
+
+    eventually(lambda: usage() == (3, 3, 6000, 0), LAND_TIMEOUT_S, "runs that nothing prices")
+    history = "SELECT count() FROM runs FINAL WHERE team_id = 'acme'"
+    eventually(lambda: found(history) == [(3,)], LAND_TIMEOUT_S, "single runs")
+    (tmp_path / "card.yaml").write_text(CARD)
+    stack("cards", "publish", str(tmp_path / "card.yaml"))
+    day = ("--from", text_of(now_us - 10**6), "--to", text_of(now_us + 10**6))
+    rerated = stack("credits", "rerate", *day, "--team", "acme", "--unpriced", "--yes", "--json")
+    assert rerated.json["written"] == 3
+    for _ in range(2):
+        stack("credits", "void", "a", "--team", "acme")
+    adjust = ("--credits", "-0.25", "--input-tokens", "-100", "--number", "1", "--reason", "agreed")
+    refused = run_command(
+        "credits", "adjust", "b", "--team", "acme", *adjust,
+        env={"METERSTREAM_DATA": str(stack.data)}, cwd=tmp_path,
+    )  # fmt: skip
+    assert (refused.exit_code, "the next is 2" in refused.stderr) == (2, True)
+    stack("credits", "adjust", "b", "--team", "acme", *adjust[:4], *adjust[6:])
+    wanted = (2, 0, 4900, 1_001_000)
+    eventually(lambda: usage() == wanted, LAND_TIMEOUT_S, "corrections in ClickHouse")
+    stack("audit", "--timeout", "90")
+    assert usage() == wanted
+    micro = "toInt64(balance * 1000000), toInt64(granted * 1000000), toInt64(drawn * 1000000)"
+    assert found(f"SELECT {micro} FROM balances WHERE team_id = 'acme'") == [
+        (8_999_000, 10_000_000, 1_001_000)
+    ]
+    drawn = "SELECT run_id, sum(credits_micro) FROM draws_by_run WHERE team_id = 'acme'"
+    assert found(f"{drawn} GROUP BY run_id ORDER BY run_id") == [
+        ("a", 0), ("b", 250_500), ("c", 750_500),
+    ]  # fmt: skip
+    numbers = "SELECT run_id, number, runs FROM corrections FINAL WHERE team_id = 'acme'"
+    assert found(f"{numbers} ORDER BY run_id, number") == [
+        ("a", 0, -1), ("a", 1, 0), ("b", 1, 0), ("b", 2, 0), ("c", 1, 0),
+    ]  # fmt: skip
+    client.close()
+    assert balance_micro() == 8_999_000
+    assert stack("credits", "explain", "b", "--json").json["credits_micro"] == 250_500
+
+
 @pytest.mark.timeout(600)
-def test_data_survives_restarts_and_nothing_outlives_the_stack(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
+def test_data_survives_restarts_and_nothing_outlives_the_stack(stack: RunningStack) -> None:
     """After Ctrl-C and after kill -9 nothing runs on, and the next start has all the data."""
-    stack = RunningStack(tmp_path_factory.mktemp("restarts") / "data")
-    stack.start()
+    before = stack.sums()
     sent = stack("generate", "--events", "1000", "--seed", "9", "--json").json["totals"]
-    expected = (1000, sent["input_tokens"], sent["output_tokens"])
-    assert stack.wait_for(1000) == expected
+    expected = (
+        before[0] + 1000,
+        before[1] + sent["input_tokens"],
+        before[2] + sent["output_tokens"],
+    )
+    assert stack.wait_for(expected[0]) == expected
     password = json.loads((stack.data / "stack.json").read_text())["clickhouse"]["password"]
     assert stack.end(signal.SIGINT) == 0
     assert stack.sums() == expected, "an ended stack's data can be read"
@@ -325,4 +323,3 @@ def test_data_survives_restarts_and_nothing_outlives_the_stack(
     stack("generate", "--events", "1000", "--seed", "9")
     stack("audit", "--timeout", "90")
     assert stack.sums() == expected
-    stack.end(signal.SIGINT)
