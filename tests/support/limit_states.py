@@ -10,16 +10,26 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from prometheus_client import CollectorRegistry
 
 from meterstream.producers import Gate, GateSettings
+from meterstream.schemas.catalog import (
+    OrganisationRegistered,
+    OrganisationRegisteredData,
+    TeamRegistered,
+    TeamRegisteredData,
+    catalog_key,
+)
 from meterstream.schemas.partitions import partition_of
 from meterstream.schemas.thresholds import (
     AsOf,
     LimitHeartbeat,
     LimitState,
+    Owners,
     heartbeat_key,
     state_key,
 )
 
 TOPIC_ID = UUID(int=7)
+USAGE_TOPIC_ID = UUID(int=70)
+"""Of the topic whose events the meter of organisations counts."""
 PARTITIONS = 4
 _TIMEOUT_S = 60
 
@@ -28,6 +38,13 @@ class Record(NamedTuple):
     """One record, where it belongs."""
 
     partition: int
+    key: bytes
+    value: bytes | None
+
+
+class Entry(NamedTuple):
+    """One record of the catalog."""
+
     key: bytes
     value: bytes | None
 
@@ -59,6 +76,7 @@ def limit(team: str = "team-1", limit_id: str = "cap", offset: int = 1, **told: 
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     fields: dict[str, Any] = {
         "team_id": team,
+        "organisation_id": None,
         "limit_id": limit_id,
         "limit_version": 1,
         "subject": "team",
@@ -79,26 +97,80 @@ def limit(team: str = "team-1", limit_id: str = "cap", offset: int = 1, **told: 
     return Record(partition, state_key(state).encode(), state.model_dump_json().encode())
 
 
+def organisation_limit(organisation: str = "acme", limit_id: str = "cap", **told: Any) -> Record:
+    """Return the state of an organisation's limit, as `limit` does for a team."""
+    names = {"team_id": None, "organisation_id": organisation, "subject": "organisation"}
+    return limit(organisation, limit_id, **names | {"topic_id": USAGE_TOPIC_ID} | told)
+
+
 def removed(record: Record) -> Record:
     """Return the record that removes a limit."""
     return record._replace(value=None)
 
 
 def heartbeat(
-    partition: int, offset: int, *, age_s: float = 0.0, clock: datetime | None = None, **place: Any
+    partition: int,
+    offset: int,
+    *,
+    age_s: float = 0.0,
+    clock: datetime | None = None,
+    owners: Owners = "teams",
+    counted: tuple[AsOf, ...] = (),
+    **place: Any,
 ) -> Record:
     """Return a heartbeat: counted up to `age_s` seconds ago."""
     beat = LimitHeartbeat(
         partition=partition,
+        owners=owners,
         as_of=as_of(partition, offset, **place),
         clock=clock or datetime.now(UTC) - timedelta(seconds=age_s),
+        counted=counted,
     )
-    return Record(partition, heartbeat_key(partition).encode(), beat.model_dump_json().encode())
+    key = heartbeat_key(partition, owners).encode()
+    return Record(partition, key, beat.model_dump_json().encode())
 
 
 def heartbeats(offset: int, **told: Any) -> list[Record]:
     """Return a heartbeat of each partition."""
     return [heartbeat(partition, offset, **told) for partition in range(PARTITIONS)]
+
+
+def organisation_heartbeats(
+    offset: int, counted: dict[int, int] | None = None, *, topic_id: UUID = TOPIC_ID, **told: Any
+) -> list[Record]:
+    """Return a heartbeat of organisations of each partition.
+
+    `counted` is up to where usage of teams is part of it, by partition of the topic of events.
+    """
+    parts = tuple(
+        as_of(partition, position, topic_id=topic_id)
+        for partition, position in (counted or {}).items()
+    )
+    told |= {"owners": "organisations", "counted": parts, "topic_id": USAGE_TOPIC_ID}
+    return heartbeats(offset, **told)
+
+
+def team_entry(team: str, organisation: str) -> Entry:
+    """Return the catalog's entry of a team."""
+    return _entry(
+        TeamRegistered,
+        TeamRegisteredData(team_id=team, organisation_id=organisation, name=team, zone="UTC"),
+    )
+
+
+def organisation_entry(organisation: str, parent: str | None = None) -> Entry:
+    """Return the catalog's entry of an organisation."""
+    return _entry(
+        OrganisationRegistered,
+        OrganisationRegisteredData(
+            organisation_id=organisation, name=organisation, parent_id=parent
+        ),
+    )
+
+
+def _entry(kind: Any, data: Any) -> Entry:
+    event = kind(id="1", source="/tests", time=datetime.now(UTC), data=data)
+    return Entry(catalog_key(event).encode(), event.model_dump_json(exclude_none=True).encode())
 
 
 class FedGate(Gate):
@@ -109,21 +181,26 @@ class FedGate(Gate):
         super().__init__(GateSettings.make(kafka_bootstrap="none", **settings), self.registry)
         self._known.set_partitions(PARTITIONS)
 
-    def take(self, *records: Record | Iterable[Record]) -> None:
-        """Take records, or lists of them."""
+    def take(self, *records: Record | Entry | Iterable[Record | Entry]) -> None:
+        """Take records of either topic, or lists of them."""
         for one in records:
-            for record in [one] if isinstance(one, Record) else one:
-                self._known.take(*record)
+            for record in [one] if isinstance(one, Record | Entry) else one:
+                if isinstance(record, Entry):
+                    self._known.organisations.take_entry(*record)
+                else:
+                    self._known.take(*record)
 
     def reach_end(self) -> None:
-        """Note that all partitions were read to their ends."""
+        """Note that the catalog and all partitions were read to their ends."""
+        self._known.organisations.catalog_reached_end()
         for partition in range(PARTITIONS):
             self._known.reached_end(partition)
 
     def begin_anew(self) -> None:
-        """Read the log from its beginning once more."""
-        for partition in self._known.partitions:
-            partition.begins_anew()
+        """Read both logs from their beginnings once more."""
+        self._known.organisations.catalog.begins_anew()
+        for partition in range(PARTITIONS):
+            self._known.begins_anew(partition)
 
     def metric(self, name: str, **labels: str) -> float:
         """Return a metric of this gate."""
@@ -132,7 +209,7 @@ class FedGate(Gate):
         return 0.0 if value is None else value
 
 
-def loaded_gate(*records: Record | Iterable[Record], **settings: Any) -> FedGate:
+def loaded_gate(*records: Record | Entry | Iterable[Record | Entry], **settings: Any) -> FedGate:
     """Return a gate that has read these records, and a heartbeat of each partition."""
     gate = FedGate(**settings)
     gate.take(*records)

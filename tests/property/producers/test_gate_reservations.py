@@ -4,11 +4,21 @@ from dataclasses import dataclass, field
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.limit_states import heartbeat, limit, loaded_gate
+from tests.support.limit_states import (
+    PARTITIONS,
+    heartbeat,
+    heartbeats,
+    limit,
+    loaded_gate,
+    organisation_heartbeats,
+    organisation_limit,
+    team_entry,
+)
 
 from meterstream.producers import Amounts, Reservation
-from meterstream.producers.gate.share import Recent, share_of
+from meterstream.producers.gate.share import SECOND_STAGE_S, Recent, share_of
 from meterstream.producers.gate.states import State, read_state
+from meterstream.schemas.partitions import partition_of
 
 AMOUNT = 12
 PARTITION = limit().partition
@@ -77,6 +87,92 @@ def test_one_process_never_passes_a_limit(steps: list[tuple[str, int]]) -> None:
     assert (told.held, told.used) == (0, used)
 
 
+TEAMS = ("team-1", "team-2", "team-3")
+PLACES = tuple(partition_of(team, PARTITIONS) for team in TEAMS)
+
+
+class _TwoStages:
+    """The events of teams, the meter of teams and that of organisations, obvious and slow."""
+
+    def __init__(self) -> None:
+        self.used: dict[int, list[int]] = {place: [] for place in PLACES}
+        """What each event used, by partition."""
+        self.decided = dict.fromkeys(PLACES, 0)
+        """How many events the meter of teams has counted."""
+        self.counted = dict.fromkeys(PLACES, 0)
+        """Of how many the use is part of what the meter of organisations has counted."""
+
+    def total(self) -> int:
+        return sum(sum(used) for used in self.used.values())
+
+    def told(self) -> int:
+        return sum(sum(self.used[place][: self.counted[place]]) for place in PLACES)
+
+
+_ORGANISATION_STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            ("reserve", "settle", "release", "decide", "count", "tell", "beat", "beat_of_teams")
+        ),
+        st.integers(0, 5),
+        st.sampled_from(range(len(TEAMS))),
+    ),
+    max_size=80,
+)
+
+
+@given(steps=_ORGANISATION_STEPS)
+def test_one_process_never_passes_a_limit_of_an_organisation(
+    steps: list[tuple[str, int, int]],
+) -> None:
+    """Whatever the teams, and however late each partition is told, used and reserved stay below."""
+    gate = loaded_gate(
+        organisation_limit(amount=AMOUNT),
+        organisation_heartbeats(1),
+        [team_entry(team, "acme") for team in TEAMS],
+        gate_clock_margin_s=300,
+    )
+    stages, open_ones, order = _TwoStages(), list[tuple[Reservation, int, int]](), 1
+
+    def tell() -> None:
+        gate.take(organisation_limit(amount=AMOUNT, used=stages.told(), offset=order))
+
+    for what, number, which in steps:
+        order += 1
+        place = PLACES[which]
+        if what == "reserve":
+            amount = 1 + number % 3
+            if reservation := gate.reserve(Amounts(runs=amount), TEAMS[which]):
+                open_ones.append((reservation, amount, place))
+        elif what in ("settle", "release") and open_ones:
+            reservation, amount, its = open_ones.pop(number % len(open_ones))
+            if what == "release":
+                reservation.release()
+            else:
+                stages.used[its].append(amount)
+                reservation.settle(Amounts(runs=amount), len(stages.used[its]) - 1)
+        elif what == "decide":
+            stages.decided[place] = min(len(stages.used[place]), stages.decided[place] + number)
+        elif what == "count":
+            stages.counted[place] = min(stages.decided[place], stages.counted[place] + number)
+        elif what == "tell":
+            tell()
+        elif what == "beat":
+            tell()
+            gate.take(organisation_heartbeats(order, stages.counted))
+        elif what == "beat_of_teams":
+            gate.take(heartbeat(place, order, position=stages.decided[place]))
+        assert stages.total() + sum(held for _, held, _ in open_ones) <= AMOUNT
+    for reservation, _, _ in open_ones:
+        reservation.release()
+    order += 1
+    stages.counted = {place: len(used) for place, used in stages.used.items()}
+    tell()
+    gate.take(heartbeats(order), organisation_heartbeats(order, stages.counted))
+    (told,) = gate.check("team-1").limits
+    assert (told.held, told.used) == (0, stages.total())
+
+
 SETTLING_S = 10.0
 PROCESSES = 4
 
@@ -90,24 +186,25 @@ def _known(used: int, amount: int) -> State:
 class _Process:
     """One of several gates: what it admitted itself, and what it was told late."""
 
-    def __init__(self, amount: int, delay_s: float) -> None:
+    def __init__(self, amount: int, delay_s: float, settling_s: float = SETTLING_S) -> None:
         self.amount = amount
         self.delay_s = delay_s
+        self.settling_s = settling_s
         self.known_s: list[float] = []
         """For each run of its own, when it learns that it was counted."""
         self.state = _known(0, amount)
-        self.recent = Recent(self.state, -SETTLING_S)
+        self.recent = Recent(self.state, -settling_s)
 
     def learn(self, used: int, now_s: float) -> None:
         if used != self.state.used:
             self.state = _known(used, self.amount)
-            self.recent = self.recent.then(self.state, now_s, SETTLING_S)
+            self.recent = self.recent.then(self.state, now_s, self.settling_s)
 
     def admits(self, now_s: float) -> bool:
         held = sum(known_s > now_s for known_s in self.known_s)
         if held + 1 > self.state.room:
             return False
-        share = share_of(self.state, self.recent, now_s, SETTLING_S, PROCESSES)
+        share = share_of(self.state, self.recent, now_s, self.settling_s, PROCESSES)
         return held == 0 or held + 1 <= share
 
 
@@ -136,6 +233,44 @@ def test_several_processes_pass_a_limit_by_one_run_each_at_most(
             if process.admits(now_s):
                 counted_s.append(now_s + takes_s)
                 process.known_s.append(now_s + takes_s + process.delay_s)
+    assert len(counted_s) <= amount + PROCESSES - 1
+
+
+@given(
+    amount=st.integers(1, 60),
+    delays=st.lists(st.floats(0, 2), min_size=PROCESSES, max_size=PROCESSES),
+    lags=st.lists(st.floats(0, SECOND_STAGE_S), min_size=len(TEAMS), max_size=len(TEAMS)),
+    steps=st.lists(
+        st.tuples(
+            st.floats(0, 3),
+            st.integers(0, PROCESSES - 1),
+            st.sampled_from(range(len(TEAMS))),
+            st.integers(1, 40),
+            st.floats(0.1, 7.9),
+        ),
+        max_size=40,
+    ),
+)
+def test_several_processes_of_several_teams_keep_to_their_organisations_limit(
+    amount: int,
+    delays: list[float],
+    lags: list[float],
+    steps: list[tuple[float, int, int, int, float]],
+) -> None:
+    """Bursts of any team by any process, each partition counted later than others, keep to it."""
+    settling_s = SETTLING_S + SECOND_STAGE_S
+    processes = [_Process(amount, delay_s, settling_s) for delay_s in delays]
+    counted_s: list[float] = []
+    now_s = 0.0
+    for pause_s, which, team, runs, takes_s in steps:
+        now_s += pause_s
+        process = processes[which]
+        process.learn(sum(at_s + process.delay_s <= now_s for at_s in counted_s), now_s)
+        for _ in range(runs):
+            if process.admits(now_s):
+                at_s = now_s + takes_s + lags[team]
+                counted_s.append(at_s)
+                process.known_s.append(at_s + process.delay_s)
     assert len(counted_s) <= amount + PROCESSES - 1
 
 

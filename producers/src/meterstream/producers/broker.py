@@ -122,11 +122,23 @@ WRITING: Final = Use("writing to", "WRITE", "accepted events wait in the spool")
 READING: Final = Use(
     "reading", "READ", "the gate decides by what it knows, and by gate_fail once that is too old"
 )
+READING_CATALOG: Final = Use(
+    "reading",
+    "READ",
+    "the gate does not know which organisation a team is part of; where organisations have hard"
+    " limits, gate_fail decides",
+)
 
 
-def explain(error: KafkaError, settings: KafkaSettings, use: Use = WRITING) -> BrokerProblem:
-    """Return what `error` means, and what to do about it."""
+def explain(
+    error: KafkaError, settings: KafkaSettings, use: Use = WRITING, topic: str | None = None
+) -> BrokerProblem:
+    """Return what `error` means, and what to do about it.
+
+    It is about `topic`, or the one of the settings.
+    """
     where = settings.kafka_bootstrap
+    topic = topic or settings.topic
     code = error.code()
     said = error.str()
     waits = use.meanwhile
@@ -137,12 +149,12 @@ def explain(error: KafkaError, settings: KafkaSettings, use: Use = WRITING) -> B
         )
     if code in _AUTHORISATION:
         return NotAuthorised(
-            f"{where} does not allow {use.doing} {settings.topic}: {said}; grant {use.right} on"
+            f"{where} does not allow {use.doing} {topic}: {said}; grant {use.right} on"
             f" the topic to this user; {waits}"
         )
     if code in _NO_TOPIC:
         return UnknownTopic(
-            f"{where} has no topic {settings.topic}: create it with `meterstream topics`, or"
+            f"{where} has no topic {topic}: create it with `meterstream topics`, or"
             f" set topic_prefix; {waits}"
         )
     if code in {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE}:

@@ -179,7 +179,7 @@ def test_fields_that_are_not_known_are_passed_over() -> None:
     gate = FedGate()
     gate.take(
         _changed(BLOCKED, b'"used":10', b'"used":10,"new":{"a":1}'),
-        BLOCKED._replace(key=b'["organisation","o","cap"]'),
+        BLOCKED._replace(key=b'["planet","p","cap"]'),
         heartbeats(9),
     )
     gate.reach_end()

@@ -23,7 +23,7 @@ from meterstream.producers import (
     ReservationEnded,
 )
 from meterstream.producers.encode import encode
-from meterstream.producers.gate import book
+from meterstream.producers.gate import pending
 from meterstream.producers.spool import Acks
 from meterstream.producers.ticket import Ticket
 
@@ -268,7 +268,7 @@ def test_offsets_of_a_topic_that_was_made_again_end_by_time() -> None:
 
 def test_many_settled_runs_take_no_more_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing is counted for long, settled runs are added up, and none ends too early."""
-    monkeypatch.setattr(book, "PENDING_MAX", 8)
+    monkeypatch.setattr(pending, "PENDING_MAX", 8)
     gate = loaded_gate(limit(amount=10_000))
     for offset in range(100, 200):
         gate.reserve(ONE, "team-1").settle(ONE, offset)

@@ -1,7 +1,8 @@
 """The gate: may a run begin, by the limits that apply, answered from memory.
 
-The way of a record is `follower`, `states`, `knowledge`, `partition`, `index`; that of a check is
-`gate`, `index`, `decision`; that of a reservation `gate`, `share`, `book`, `reservation`.
+The way of a record is `follower`, `states`, `knowledge`, `partition`, `index`, and then, of
+organisations, `catalog` and `organisations`; that of a check is `gate`, `index`, `organisations`,
+`decision`; that of a reservation `gate`, `share`, `book`, `pending`, `reservation`.
 """
 
 from .amounts import Amounts

@@ -2,21 +2,19 @@
 
 Each applicable limit is charged when a run is reserved (`held`), and relieved when the topic tells
 that the run's own event was counted: when the state of the limit, or the heartbeat of its
-partition, has an `events_position` behind the event. So a run is never left out between its end
-and its being counted, and for a moment it may count twice.
+partition, has an `events_position` behind the event; for an organisation's limit, when a heartbeat
+has `counted` the event. So a run is never left out between its end and its being counted, and for
+a moment it may count twice.
 """
 
-import heapq
 import threading
 import time
 from collections.abc import Iterable
 from typing import Final
 
 from .amounts import Amounts
-from .index import Cell, Cells
-
-PENDING_MAX: Final = 10_000
-"""The most single runs of a limit that wait to be counted; more are added up, to the last one."""
+from .index import Cell, Cells, Teller
+from .pending import Pending, relieve_before
 
 
 class Hold:
@@ -33,14 +31,13 @@ class Hold:
 class Book:
     """All holds of a gate. With its lock, which is held for microseconds, limits are changed."""
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, timeout_s: float, clock_margin_s: float) -> None:
         self.lock = threading.RLock()  # a signal handler may reserve as well
         self._timeout_s: Final = timeout_s
         self._holds: Final[dict[int, Hold]] = {}
         """Those without an offset, in the order in which they end."""
         self._next: int = 0
-        self._pending: Final[dict[int, set[Cell]]] = {}
-        """By partition, the limits with runs that wait to be counted."""
+        self._pending: Final = Pending(clock_margin_s)
 
     def __len__(self) -> int:
         return len(self._holds)
@@ -59,51 +56,38 @@ class Book:
         _relieve(hold.amounts)
         return True
 
-    def wait_for(self, hold: Hold, partition: int, counted: int, offset: int) -> None:
-        """Let a hold end when the event at `offset` is counted. To be called with the lock.
+    def wait_for(self, hold: Hold, partition: int, offset: int) -> None:
+        """Let a hold end when the event at `offset` of a partition of events is counted.
 
-        `counted` is the first event that is known not to be counted.
+        By limit: those of organisations are told later. To be called with the lock.
         """
-        if self._holds.pop(hold.number, None) is None or not hold.amounts:
+        if self._holds.pop(hold.number, None) is None:
             return
-        if offset < counted:
-            _relieve(hold.amounts)
-            return
-        waiting = self._pending.setdefault(partition, set())
         for cell, amount in hold.amounts:
-            if offset < cell.state.as_of.events_position:
+            if offset < cell.counted_upto(partition):
                 cell.hold(-amount)
-                continue
-            heapq.heappush(cell.pending, (offset, amount))
-            if len(cell.pending) > PENDING_MAX:
-                _add_up(cell)
-            waiting.add(cell)
+            else:
+                self._pending.add(cell, partition, offset, amount)
 
-    def counted(self, partition: int, position: int) -> None:
-        """Relieve all limits of what a heartbeat tells was counted: events before `position`.
+    def counted(self, teller: Teller) -> None:
+        """Relieve all limits of a partition of what its heartbeat tells was counted.
 
         To be called with the lock.
         """
-        waiting = self._pending.get(partition, set())
-        for cell in list(waiting):
-            _relieve_before(cell, position)
-            if not cell.pending:
-                waiting.discard(cell)
+        self._pending.counted(teller, time.time_ns() // 1000)
 
     def told(self, cell: Cell) -> None:
         """Relieve one limit of what its own new state counts. To be called with the lock."""
-        _relieve_before(cell, cell.state.as_of.events_position)
+        for partition in list(cell.pending):
+            relieve_before(cell, partition, cell.state.events_position)
 
     def lost_track(self, partition: int) -> None:
         """Let what waits for offsets of an events topic that is gone end by time.
 
         To be called with the lock.
         """
-        for cell in self._pending.pop(partition, ()):
-            total = sum(amount for _, amount in cell.pending)
-            cell.pending = []
-            if total:
-                self._enter([(cell, total)])
+        for held in self._pending.lost_track(partition):
+            self._enter([held])
 
     def expire(self) -> int:
         """End what nobody settled in time; return how many that were."""
@@ -134,16 +118,3 @@ class Book:
 def _relieve(amounts: Iterable[tuple[Cell, int]]) -> None:
     for cell, amount in amounts:
         cell.hold(-amount)
-
-
-def _relieve_before(cell: Cell, position: int) -> None:
-    while cell.pending and cell.pending[0][0] < position:
-        cell.hold(-heapq.heappop(cell.pending)[1])
-
-
-def _add_up(cell: Cell) -> None:
-    """Make one of the older half: it ends when the last of them is counted."""
-    cell.pending.sort()
-    half = len(cell.pending) // 2
-    older = cell.pending[:half]
-    cell.pending[:half] = [(older[-1][0], sum(amount for _, amount in older))]

@@ -28,6 +28,8 @@ class LimitLeft:
 
     limit_id: str
     limit_version: int
+    organisation_id: str | None
+    """Whose limit it is, if it is that of an organisation above the team; else None."""
     subject: SubjectKind
     subject_id: str | None
     measure: Measure
@@ -78,7 +80,8 @@ class Decision:
     def age_s(self) -> float | None:
         """How old the knowledge is, in seconds: up to when usage was counted; None if unknown.
 
-        By this machine's clock against the broker's; below 0 is told as 0.
+        Of the team's limits or of those of its organisations, whichever is older. By this machine's
+        clock against the broker's; below 0 is told as 0.
         """
         if self._clock_us is None:
             return None
@@ -86,7 +89,10 @@ class Decision:
 
     @property
     def limits(self) -> tuple[LimitLeft, ...]:
-        """All limits that apply: of the team, user, agent, project and feature, then by id."""
+        """All limits that apply: of the team, user, agent, project and feature, by id.
+
+        Then those of the team's organisation, and of what that is part of, upwards.
+        """
         return tuple(_told(seen) for seen in self._seen)
 
     @property
@@ -117,6 +123,7 @@ def _told(seen: Seen) -> LimitLeft:
     return LimitLeft(
         limit_id=state.limit_id,
         limit_version=state.limit_version,
+        organisation_id=state.owner_id if state.subject == "organisation" else None,
         subject=state.subject,
         subject_id=state.subject_id,
         measure=state.measure,

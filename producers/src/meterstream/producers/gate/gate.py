@@ -9,13 +9,14 @@ from prometheus_client import CollectorRegistry
 from .amounts import Amounts
 from .book import Book
 from .decision import Decision, Rule
-from .index import Cells, Seen
+from .index import Cell, Cells, Seen
 from .knowledge import Knowledge
 from .metrics import GateMetrics
-from .partition import Partition
+from .organisations import Above
 from .reservation import Reservation, Subjects
 from .settings import GateSettings
-from .share import share_of
+from .share import share_of, sharing
+from .states import State
 
 
 class Gate:
@@ -28,14 +29,16 @@ class Gate:
     def __init__(self, settings: GateSettings, registry: CollectorRegistry | None = None) -> None:
         self._settings: Final = settings
         self._metrics: Final = GateMetrics(settings.name, registry)
-        self._book: Final = Book(settings.gate_reservation_timeout_s)
+        self._book: Final = Book(settings.gate_reservation_timeout_s, settings.gate_clock_margin_s)
         self._known: Final = Knowledge(settings, self._book, self._metrics)
-        self._teams: Final = self._known.index.teams
+        self._teams: Final = self._known.index.owners
+        self._organisations: Final = self._known.organisations
+        self._sharing: Final = sharing(settings)
         self._max_age_us: Final = int(settings.gate_max_age_s * 1e6)
         self._margin_us: Final = int(settings.gate_clock_margin_s * 1e6)
         self._count: Final = self._metrics.decided
         self._usable = True
-        self._metrics.states.set_function(lambda: len(self._known.index.cells))
+        self._metrics.states.set_function(self._known.limits)
         self._metrics.reservations.set_function(lambda: len(self._book))
         self._metrics.age_seconds.set_function(self._greatest_age_s)
 
@@ -45,7 +48,10 @@ class Gate:
         return self._settings
 
     def ready(self) -> bool:
-        """Tell whether the states of all limits were read once; until then `gate_fail` decides."""
+        """Tell whether the states of all limits, and which teams are whose, were read once.
+
+        Until then `gate_fail` decides.
+        """
         return self._usable and self._known.loaded
 
     def check(
@@ -64,14 +70,17 @@ class Gate:
         now_us = time.time_ns() // 1000
         found = self._teams.get(team)
         cells: Cells = () if found is None else found.applicable(user, agent, project, feature)
-        partition = self._known.partition_of(team)
+        organisations = self._organisations
+        above = organisations.above(team) if organisations.in_use else None
+        if above is not None:
+            cells += above.cells
         seen = [cell.seen for cell in cells]
         rule: Rule = "within_limits"
         for one in seen:
             if one[2]:
                 rule = _why(seen)
                 break
-        return self._decide(rule, now_us, partition, seen)
+        return self._decide(team, above, cells, rule, now_us, seen)
 
     def reserve(
         self,
@@ -91,8 +100,9 @@ class Gate:
         book = self._book
         self.expire()
         with book.lock:
-            decision = self._try(whose, estimate)
-            hold = book.hold(self._cells(whose), estimate) if decision.allowed else None
+            cells = self._known.applicable(*whose)
+            decision = self._try(team, cells, estimate)
+            hold = book.hold(cells, estimate) if decision.allowed else None
         return Reservation(self._book, self._known, whose, decision, hold)
 
     def expire(self) -> None:
@@ -100,64 +110,81 @@ class Gate:
         if expired := self._book.expire():
             self._metrics.expired.inc(expired)
 
-    def _cells(self, whose: Subjects) -> Cells:
-        found = self._teams.get(whose.team)
-        return () if found is None else found.applicable(*whose[1:])
-
-    def _try(self, whose: Subjects, estimate: Amounts) -> Decision:
-        settings, now_s = self._settings, time.monotonic()
+    def _try(self, team: str, cells: Cells, estimate: Amounts) -> Decision:
+        now_s = time.monotonic()
         seen: list[Seen] = []
-        rules: set[Rule] = set()
-        for cell in self._cells(whose):
+        rules: list[Rule | None] = []
+        for cell in cells:
             state, held = cell.state, cell.held
             amount = estimate.of(state.measure)
+            processes, settling_s = self._sharing[state.subject == "organisation"]
             refused_by: Rule | None = None
             if state.room <= 0:
                 refused_by = "blocked"
             elif held >= state.room or held + amount > state.room:
                 refused_by = "held"
-            elif amount and held and settings.gate_processes > 1 and state.hard:
-                share = share_of(
-                    state, cell.recent, now_s, settings.gate_settling_s, settings.gate_processes
-                )
+            elif amount and held and processes > 1 and state.hard:
+                share = share_of(state, cell.recent, now_s, settling_s, processes)
                 if held + amount > share:
                     refused_by = "share"
-            if refused_by is not None:
-                rules.add(refused_by)
+            rules.append(refused_by)
             seen.append((state, held, refused_by is not None))
-        rule: Rule = next((one for one in _HEAVIEST_FIRST if one in rules), "within_limits")
-        partition = self._known.partition_of(whose.team)
-        return self._decide(rule, time.time_ns() // 1000, partition, seen)
+        above = self._organisations.above(team) if self._organisations.in_use else None
+        now_us = time.time_ns() // 1000
+        rule = _heaviest(rules, "within_limits")
+        return self._decide(team, above, cells, rule, now_us, seen, rules)
 
     def _decide(
-        self, rule: Rule, now_us: int, partition: Partition | None, seen: list[Seen]
+        self,
+        team: str,
+        above: Above | None,
+        cells: Cells,
+        rule: Rule,
+        now_us: int,
+        seen: list[Seen],
+        rules: list[Rule | None] | None = None,
     ) -> Decision:
+        partition = self._known.partition_of(team)
         clock_us = None if partition is None or not partition.loaded else partition.clock_us
+        if above is not None and clock_us is not None:
+            clock_us = above.clock_us(clock_us)
         if clock_us is None or now_us - clock_us > self._max_age_us or not self._usable:
-            rule, seen = self._without_news(rule, now_us, seen)
+            rule, seen = self._without_news(now_us, cells, seen, rules)
         self._count[rule]()
         return Decision(rule, now_us, clock_us, seen)
 
-    def _without_news(self, rule: Rule, now_us: int, seen: list[Seen]) -> tuple[Rule, list[Seen]]:
-        """Decide where too little is known, by `gate_fail`.
+    def _without_news(
+        self, now_us: int, cells: Cells, seen: list[Seen], rules: list[Rule | None] | None
+    ) -> tuple[Rule, list[Seen]]:
+        """Decide where too little is known of some limits, or of all, by `gate_fail`.
 
         What is known to be reached stays so until its window has ended: news can only confirm it,
-        but for a limit that was raised or credits that were granted meanwhile.
+        but for a limit that was raised or credits that were granted meanwhile. Limits of which
+        enough is known refuse as they always do.
         """
         if self._settings.gate_fail == "fail_closed":
             return "fail_closed", seen
-        ended_us = now_us - self._margin_us
-        still = [
-            (
-                state,
-                held,
-                refuses
-                and rule != "share"
-                and (state.window_end_us is None or state.window_end_us > ended_us),
-            )
-            for state, held, refuses in seen
-        ]
-        return (_why(still) if any(one[2] for one in still) else "fail_open"), still
+        still: list[Seen] = []
+        refusing: list[Rule | None] = []
+        for number, (cell, (state, held, refuses)) in enumerate(zip(cells, seen, strict=True)):
+            rule: Rule | None = None
+            if refuses:
+                rule = _why([(state, held, True)]) if rules is None else rules[number]
+                if not self._has_news(cell, now_us) and not self._lasts(state, rule, now_us):
+                    rule = None
+            still.append((state, held, rule is not None))
+            refusing.append(rule)
+        return _heaviest(refusing, "fail_open"), still
+
+    def _has_news(self, cell: Cell, now_us: int) -> bool:
+        """Tell whether enough is known of a limit."""
+        clock_us = cell.teller.clock_us if cell.teller.loaded and self._usable else None
+        return clock_us is not None and now_us - clock_us <= self._max_age_us
+
+    def _lasts(self, state: State, rule: Rule | None, now_us: int) -> bool:
+        """Tell whether a limit goes on to refuse without news of it."""
+        ends_us = state.window_end_us
+        return rule != "share" and (ends_us is None or ends_us > now_us - self._margin_us)
 
     def _greatest_age_s(self) -> float:
         clock_us = self._known.clock_us
@@ -170,3 +197,8 @@ def _why(seen: list[Seen]) -> Rule:
 
 
 _HEAVIEST_FIRST: Final[tuple[Rule, ...]] = ("blocked", "held", "share")
+
+
+def _heaviest(rules: list[Rule | None], otherwise: Rule) -> Rule:
+    """Return the rule that tells most of those by which limits refuse; `otherwise` if none does."""
+    return next((one for one in _HEAVIEST_FIRST if one in rules), otherwise)

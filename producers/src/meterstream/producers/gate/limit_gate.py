@@ -22,11 +22,12 @@ _LIVE: Final[WeakSet["LimitGate"]] = WeakSet()
 class LimitGate(Gate):
     """Tells whether a run may begin, from what the meter says of all limits.
 
-    A thread of its own reads `limit-states` and keeps all limits in memory; the broker is never
-    asked on the way of a request. Make one a process, after forking: in a child of the process that
-    made it `gate_fail` decides. Without `settings` it takes them from `METERSTREAM_*`. `registry`
-    takes the metrics, the default registry if absent; `on_error` is told, in the gate's thread, of
-    problems with the broker and with records.
+    A thread of its own reads `limit-states`, and `catalog` for the organisations of teams, and
+    keeps all limits in memory; the broker is never asked on the way of a request. Make one a
+    process, after forking: in a child of the process that made it `gate_fail` decides. Without
+    `settings` it takes them from `METERSTREAM_*`. `registry` takes the metrics, the default
+    registry if absent; `on_error` is told, in the gate's thread, of problems with the broker and
+    with records.
 
     Raises InvalidSettings when it is made. It does not wait for the broker: `wait_ready` does.
     """
@@ -51,8 +52,9 @@ class LimitGate(Gate):
         _LIVE.add(self)
 
     def wait_ready(self, timeout_s: float) -> None:
-        """Return when the states of all limits were read; for a service's start.
+        """Return when the states of all limits were read, and the catalog if that may be read.
 
+        For a service's start.
         Raises GateNotReady, with the last problem, if that takes longer. In an event loop:
         `await asyncio.to_thread(gate.wait_ready, timeout_s)`.
         """
@@ -61,7 +63,8 @@ class LimitGate(Gate):
         problem = self._follower.last_problem
         why = f": {type(problem).__name__}: {problem}" if problem is not None else ""
         raise GateNotReady(
-            f"{self.settings.topic} was not read to its end within {timeout_s} s{why};"
+            f"{self.settings.topic} and {self.settings.catalog_topic} were not read to their ends"
+            f" within {timeout_s} s{why};"
             f" until it is, {self.settings.gate_fail} decides"
         )
 

@@ -3,11 +3,16 @@
 Of one limit the newest state holds: within one events topic that is the one with the highest
 (generation, journal offset), wherever it stands in the log. An events topic that was made again has
 another id; then the topic whose heartbeat has the later clock holds, and nothing of the other one.
+
+States of teams and of organisations in one partition are known apart: the events of the former are
+those that services publish, the events of the latter what teams used, each with a topic, with
+generations and a journal of its own.
 """
 
-from typing import Final, Literal
+from collections.abc import Callable, Mapping
+from typing import Final, Literal, Protocol
 
-from .index import Index
+from .index import Cell, Teller
 from .states import AsOf, Heartbeat, State
 
 LINEAGES_MAX: Final = 4
@@ -80,15 +85,27 @@ class _Lineage:
             del self.removed[next(iter(self.removed))]
 
 
+class Limits(Protocol):
+    """Where limits are put as they stand."""
+
+    def put(self, key: bytes, state: State, teller: Teller) -> Cell:
+        """Have a limit stand as `state` says from now on; return its cell."""
+
+    def remove(self, key: bytes) -> None:
+        """Forget a limit."""
+
+
 class Partition:
-    """What is known of one partition; it keeps the index as that says. Used by one thread.
+    """What is known of the limits of teams in one partition; it keeps the index as that says.
+
+    Used by one thread.
 
     While it is `loading`, a removal is only applied at the log's end: a log that is read once more
     from its beginning, since it was made again or cut, must not take away for a moment what it
     tells again later.
     """
 
-    def __init__(self, number: int, index: Index) -> None:
+    def __init__(self, number: int, index: Limits) -> None:
         self.number: Final = number
         self.loading = True
         self.loaded = False
@@ -99,7 +116,9 @@ class Partition:
         """The first event that is not counted yet, by the last heartbeat."""
         self.clock_us: int | None = None
         """Up to when usage was counted, by the broker's time."""
-        self._index: Final = index
+        self.counted: Mapping[tuple[str, int], int] = {}
+        """Of organisations: which usage of teams is part of it, as the last heartbeat tells."""
+        self._index: Final[Limits] = index
         self._lineages: Final[dict[str, _Lineage]] = {}
         self._removals: Final[dict[bytes, None]] = {}
 
@@ -113,7 +132,7 @@ class Partition:
             return fate
         if topic_id != self.topic_id:
             return "waiting"
-        self._index.put(key, state, self.number)
+        self._index.put(key, state, self)
         return "taken"
 
     def remove(self, key: bytes) -> None:
@@ -138,12 +157,22 @@ class Partition:
             lineage.beat(heartbeat)
             self._follow(as_of, lineage)
             self.clock_us = heartbeat.clock_us
+            self.counted = heartbeat.counted
             return True
         for key in lineage.beat(heartbeat):
             self._index.remove(key)
         self.events_position = as_of.events_position
         self.clock_us = max(self.clock_us or 0, heartbeat.clock_us)
+        self.counted = heartbeat.counted
         return True
+
+    def counted_upto(self, partition: int) -> int:
+        """Return the first event of a partition of events that is not part of what is told."""
+        return self.events_position if partition == self.number else -1
+
+    def decided_upto(self, partition: int) -> int:
+        """Return the first event of a partition that the meter of teams has not counted."""
+        return self.counted_upto(partition)
 
     def begins_anew(self) -> None:
         """Note that the log is read from its beginning once more."""
@@ -172,7 +201,30 @@ class Partition:
         old_id, self.topic_id = self.topic_id, as_of.topic_id
         self.events_position = as_of.events_position
         for key, state in lineage.states.items():
-            self._index.put(key, state, self.number)
+            self._index.put(key, state, self)
         if old_id is not None:
             for key in self._lineages.pop(old_id).states.keys() - lineage.states.keys():
                 self._index.remove(key)
+
+
+class OfOrganisations(Partition):
+    """What is known of the limits of organisations in one partition.
+
+    `position` returns the events topic of a partition and its first event that the meter of teams
+    has not counted: runs have their offsets there.
+    """
+
+    def __init__(
+        self, number: int, index: Limits, position: Callable[[int], tuple[str | None, int]]
+    ) -> None:
+        super().__init__(number, index)
+        self._position: Final = position
+
+    def counted_upto(self, partition: int) -> int:
+        """Return the first event of a partition of events that is not part of what is told."""
+        topic_id, _ = self._position(partition)
+        return -1 if topic_id is None else self.counted.get((topic_id, partition), -1)
+
+    def decided_upto(self, partition: int) -> int:
+        """Return the first event of a partition that the meter of teams has not counted."""
+        return self._position(partition)[1]

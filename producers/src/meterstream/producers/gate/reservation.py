@@ -62,8 +62,7 @@ class Reservation:
         it may still be settled.
         """
         book, partition = self._book, self._known.partition_of(self._whose.team)
-        team = self._known.index.teams.get(self._whose.team)
-        cells = () if team is None else team.applicable(*self._whose[1:])
+        cells = self._known.applicable(*self._whose)
         with book.lock:
             estimated = self._end()
             hold = book.hold(cells, actual)
@@ -75,7 +74,7 @@ class Reservation:
         def counts_with(offset: int | None) -> None:
             if offset is not None and offset >= 0:  # clients tell an unknown one below 0
                 with book.lock:
-                    book.wait_for(hold, number, partition.events_position, offset)
+                    book.wait_for(hold, number, offset)
 
         if isinstance(event, int):
             counts_with(event)

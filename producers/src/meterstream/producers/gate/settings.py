@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Final, Literal
 from pydantic import Field, field_validator
 
 from meterstream.producers.settings import KafkaSettings
-from meterstream.schemas.topics import LIMIT_STATES
+from meterstream.schemas.topics import CATALOG, LIMIT_STATES
 
 FailMode = Literal["fail_open", "fail_closed"]
 """What becomes of a check when what is known is too old, or nothing is known yet.
@@ -44,13 +44,22 @@ class GateSettings(KafkaSettings):
     gate_processes: Annotated[int, Field(ge=1, le=10_000)] = 1
     """How many processes admit runs of the same teams, each with a gate of its own. A gate keeps to
     its share of what is left, so that all of them together do not pass a limit."""
+    gate_organisation_processes: Annotated[int | None, Field(ge=1, le=10_000)] = None
+    """How many processes admit runs of teams of the same organisation, where these are more than
+    admit runs of one team; `gate_processes` if absent."""
     gate_settling_s: Annotated[float, Field(ge=1, le=3600)] = 5.0
     """With more processes: after how long all gates know what was used, from the reservation to the
-    counted event. Set it to the longest usual run and 3 seconds."""
+    counted event. Set it to the longest usual run and 3 seconds. Limits of organisations are given
+    2 seconds more."""
     gate_reservation_timeout_s: Annotated[float, Field(ge=1, le=86_400)] = 600.0
     """After how long a reservation that nobody settled is given up. Longer than any run takes."""
     gate_clock_margin_s: Annotated[float, Field(ge=0, le=300)] = 5.0
     """By how much this machine's clock may differ from the broker's."""
+
+    @property
+    def catalog_topic(self) -> str:
+        """The topic that tells which organisation a team is part of."""
+        return self.topic_prefix + CATALOG
 
     @field_validator("kafka")
     @classmethod

@@ -9,14 +9,42 @@ and this process may use the rest of what is left now:
 If that holds for each process when it admits a run, all of them together stay within the limit as
 long as a run takes no longer than `settling_s` from its reservation until all gates know of it.
 While use is slow the share is what is left now, divided by the processes.
+
+Nothing in this asks which team a run is of, or in which partition its event lies: only that each
+process counts a run of its own as held until the used amount that it knows contains it, and that
+all others know it `settling_s` after its reservation. So it holds for the limit of an organisation
+too, of whose teams each process runs some or all: what it runs of any of them is held in one sum,
+and each run is let go when its own partition of events is told to be part of what is used. Only
+more processes may share it, and all know of a run later, by what the second stage takes.
 """
 
-from typing import Final
+from typing import Final, NamedTuple
 
+from .settings import GateSettings
 from .states import State
+
+SECOND_STAGE_S: Final = 2.0
+"""By so much later than a team's limit one of an organisation is told what was used."""
 
 _STEPS: Final = 32
 """How finely the time that settling takes is divided."""
+
+
+class Sharing(NamedTuple):
+    """Among how many processes limits are shared, and when all of them know of a run."""
+
+    processes: int
+    settling_s: float
+
+
+def sharing(settings: GateSettings) -> tuple[Sharing, Sharing]:
+    """Return how limits of teams are shared, and how those of organisations."""
+    processes, settling_s = settings.gate_processes, settings.gate_settling_s
+    of_organisations = max(processes, settings.gate_organisation_processes or processes)
+    return (
+        Sharing(processes, settling_s),
+        Sharing(of_organisations, settling_s + SECOND_STAGE_S),
+    )
 
 
 class Recent:

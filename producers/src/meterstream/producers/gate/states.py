@@ -15,10 +15,14 @@ HEARTBEAT_KEY: Final = b'["heartbeat",'
 """How the keys of heartbeats begin: see `meterstream.schemas.thresholds.heartbeat_key`."""
 TEAM_KEY: Final = b'["team",'
 """How the keys of teams' limits begin: see `meterstream.schemas.thresholds.state_key`."""
+ORGANISATION_KEY: Final = b'["organisation",'
+"""How the keys of organisations' limits begin."""
 
 UNLIMITED: Final = 1 << 62
 
-_SUBJECTS: Final = frozenset(get_args(SubjectKind)) - {"organisation"}
+_SUBJECTS: Final = frozenset(get_args(SubjectKind))
+_WHOLE: Final = frozenset({"team", "organisation"})
+"""Subjects that are the owner of the limit itself, and need no id of their own."""
 _MEASURES: Final = frozenset(get_args(Measure))
 _WINDOWS: Final = frozenset(get_args(Window))
 
@@ -26,17 +30,18 @@ _WINDOWS: Final = frozenset(get_args(Window))
 class AsOf:
     """Up to where usage was counted, as `meterstream.schemas.thresholds.AsOf`."""
 
-    __slots__ = ("events_position", "order", "topic_id")
+    __slots__ = ("events_position", "order", "partition", "topic_id")
 
     def __init__(self, raw: Mapping[str, Any], partition: int) -> None:
         generation, offset = raw["generation"], raw["journal_offset"]
         position, topic_id = raw["events_position"], raw["events_topic_id"]
         if not (type(generation) is type(offset) is type(position) is int):
             raise ValueError("as_of holds something else than whole numbers")
-        if raw["partition"] != partition:
+        if type(partition) is not int or raw["partition"] != partition:
             raise ValueError("as_of names another partition")
         if type(topic_id) is not str or not topic_id:
             raise ValueError("as_of names no topic")
+        self.partition: Final = partition
         self.topic_id: Final = intern(topic_id)
         self.order: Final[tuple[int, int]] = (generation, offset)
         """Orders two of one topic and partition: generation, journal offset."""
@@ -47,18 +52,25 @@ class State:
     """Where a limit stands; never changed, so that a check may read it without a lock."""
 
     __slots__ = (
-        "amount", "as_of", "blocked", "hard", "limit_id", "limit_version", "measure", "room",
-        "subject", "subject_id", "team_id", "used", "window", "window_end_us", "window_start_us",
+        "amount", "as_of", "blocked", "events_position", "hard", "limit_id", "limit_version",
+        "measure", "owner_id", "room", "subject", "subject_id", "used", "window", "window_end_us",
+        "window_start_us",
     )  # fmt: skip
 
     def __init__(self, raw: Mapping[str, Any], partition: int) -> None:
         self.as_of: Final = AsOf(raw["as_of"], partition)
-        self.team_id: Final = intern(_text(raw["team_id"]))
+        self.subject: Final[SubjectKind] = _one_of(raw["subject"], _SUBJECTS)
+        of_teams = self.subject != "organisation"
+        if raw.get("organisation_id" if of_teams else "team_id") is not None:
+            raise ValueError("subject and owner do not fit together")
+        self.owner_id: Final = intern(_text(raw["team_id" if of_teams else "organisation_id"]))
+        """The team, or of a limit whose subject is an organisation that organisation."""
+        self.events_position: Final = self.as_of.events_position if of_teams else -1
+        """The first event that is not counted yet; -1 for an organisation: its heartbeat tells."""
         self.limit_id: Final = intern(_text(raw["limit_id"]))
         self.limit_version: Final[int] = raw["limit_version"]
-        self.subject: Final[SubjectKind] = _one_of(raw["subject"], _SUBJECTS)
         subject_id = raw.get("subject_id")
-        if (subject_id is None) != (self.subject == "team"):
+        if (subject_id is None) != (self.subject in _WHOLE):
             raise ValueError("subject and subject_id do not fit together")
         self.subject_id: Final = None if subject_id is None else intern(_text(subject_id))
         self.measure: Final[Measure] = _one_of(raw["measure"], _MEASURES)
@@ -83,13 +95,18 @@ class State:
 
 
 class Heartbeat:
-    """Up to where the states of a partition are told."""
+    """Up to where the states of a partition are told, those of teams or of organisations."""
 
-    __slots__ = ("as_of", "clock_us")
+    __slots__ = ("as_of", "clock_us", "counted", "owners")
 
     def __init__(self, raw: Mapping[str, Any], partition: int) -> None:
+        self.owners: Final = _text(raw.get("owners", "teams"))
         self.as_of: Final = AsOf(raw["as_of"], partition)
         self.clock_us: Final = _time_us(raw["clock"])
+        teams = (AsOf(one, one["partition"]) for one in raw.get("counted", ()))
+        self.counted: Final = {(one.topic_id, one.partition): one.events_position for one in teams}
+        """Of organisations: by topic id and partition of events, the first one whose usage is not
+        part of what is told."""
 
 
 def read_state(value: bytes, partition: int) -> State:
