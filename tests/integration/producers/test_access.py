@@ -10,12 +10,19 @@ from confluent_kafka.admin import (
     AclOperation,
     AclPermissionType,
     AdminClient,
+    NewTopic,
     ResourcePatternType,
     ResourceType,
 )
 from prometheus_client import CollectorRegistry
 from tests.support.guarded import GuardedBroker, guarded_broker
-from tests.support.limit_states import StatesTopic, heartbeats, limit
+from tests.support.limit_states import (
+    StatesTopic,
+    heartbeats,
+    limit,
+    organisation_heartbeats,
+    organisation_limit,
+)
 from tests.support.publishing import create_events_topic, make_settings, read_topic, run_event
 from tests.support.waiting import eventually
 
@@ -29,6 +36,7 @@ from meterstream.producers import (
     Publisher,
     PublisherSettings,
 )
+from meterstream.producers.gate import follower
 
 TIMEOUT_S = 90
 
@@ -133,8 +141,17 @@ def test_a_user_that_may_not_write_is_told_and_served_once_it_may(
     assert len(read_topic(guarded.open_bootstrap, topic)) == 10
 
 
-def test_a_gate_needs_the_right_to_read_its_topic_and_no_other(guarded: GuardedBroker) -> None:
-    """Without the right it says so; with it, and with none on any group, it knows the limits."""
+def test_a_gate_needs_the_right_to_read_its_topics_and_no_other(
+    guarded: GuardedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the right it says so; with it, and with none on any group, it knows the limits.
+
+    Where only the catalog may not be read it says so and knows those of teams.
+    """
+    monkeypatch.setattr(follower, "_LOOK_S", 0.5)
+    new = NewTopic("c.catalog", 1, 1)
+    admin = AdminClient({"bootstrap.servers": guarded.open_bootstrap})
+    admin.create_topics([new])[new.topic].result(TIMEOUT_S)
     topic = StatesTopic(guarded.open_bootstrap, "c.")
     topic.create()
     topic.write(limit(used=10), heartbeats(1))
@@ -160,3 +177,16 @@ def test_a_gate_needs_the_right_to_read_its_topic_and_no_other(guarded: GuardedB
         with _allowed(guarded, "stranger", topic.name, AclOperation.READ):
             gate.wait_ready(TIMEOUT_S)
             assert not gate.check("team-1")
+            assert any(new.topic in str(error) and "grant READ" in str(error) for error in told)
+            topic.write(organisation_limit(), organisation_heartbeats(1))
+            eventually(
+                lambda: gate.check("team-2").rule == "fail_open",
+                TIMEOUT_S,
+                "whose limit it is, is unknown",
+            )
+            with _allowed(guarded, "stranger", new.topic, AclOperation.READ):
+                eventually(
+                    lambda: gate.check("team-2").rule == "within_limits",
+                    TIMEOUT_S,
+                    "the catalog is read once it may be",
+                )

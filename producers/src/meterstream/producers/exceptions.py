@@ -25,7 +25,7 @@ ProducerError
 │   ├── GateNotReady         the states of limits were not read in time (also a TimeoutError)
 │   ├── InvalidAmounts       amounts that nothing can be used in (also a ValueError)
 │   ├── ReservationEnded     it was settled, released or refused before
-│   └── UnreadableState      a record of a limit's state breaks the contract
+│   └── UnreadableState      a record of a limit's state or of the catalog breaks the contract
 ├── NoEstimate               nobody can say what a run would cost
 │   ├── PricesUnknown        no rate card is known, or none is in effect
 │   └── NotPriced            the rate card has no price for it
@@ -137,7 +137,7 @@ class ReservationEnded(GateProblem):
 
 
 class UnreadableState(GateProblem):
-    """A record of a limit's state breaks the contract; what was known before it still holds."""
+    """A record of limits or of the catalog breaks the contract; what was known still holds."""
 
 
 class NoEstimate(ProducerError):

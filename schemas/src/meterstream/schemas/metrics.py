@@ -600,8 +600,9 @@ PRODUCER: Final = (
         "gate_age_seconds",
         "gauge",
         "seconds",
-        "Age of what a gate knows, of the partition that is most behind; infinite before all is"
-        " known. Above gate_max_age_s is an Alarm",
+        "Age of what a gate knows, of the partition that is most behind, also of organisations"
+        " where they have hard limits; infinite before all is known. Above gate_max_age_s is an"
+        " Alarm",
         _G,
     ),
     Metric("producer", "gate_states", "gauge", "limits", "Limits that a gate knows", _G),
@@ -610,7 +611,8 @@ PRODUCER: Final = (
         "gate_ignored",
         "counter",
         "records",
-        "Records of the limit states that changed nothing: repeated, old, unreadable, other_owner",
+        "Records that changed nothing, of the limit states or of teams and organisations:"
+        " repeated, old, unreadable, other_owner",
         (*_G, "reason"),
     ),
     Metric(

@@ -269,15 +269,21 @@ def test_limits_of_organisations_without_a_catalog_are_unknown(fail: str) -> Non
 
 
 def test_a_catalog_that_is_read_again_moves_nobody_meanwhile() -> None:
-    """What was known holds to the log's end; a team that it does not tell is gone then."""
+    """What was known holds to the log's end; a team that it does not tell stays where it was."""
     gate = _gate(FULL, BELOW)
     gate.begin_anew()
     gate.take(team_entry("team-1", "other"), organisation_entry("other", "world"))
     assert not gate.check("team-1")
     gate.take(team_entry("team-1", "acme"), heartbeats(2), organisation_heartbeats(2), FULL)
-    gate.reach_end()
     assert not gate.check("team-1")
-    assert gate.check("team-2")
+    gate.take(team_entry("team-3", "acme"))
+    assert gate.check("team-3")
+    gate.reach_end()
+    assert not any(gate.check(team) for team in ("team-1", "team-2", "team-3"))
+    gate.begin_anew()
+    gate.take(team_entry("team-3", "other"))
+    gate.reach_end()
+    assert gate.check("team-3")
 
 
 def test_what_all_teams_hold_counts_against_their_organisation() -> None:

@@ -18,22 +18,27 @@ class _Told:
     def __init__(self) -> None:
         self.organisations: Final[dict[str, str]] = {}
         """The organisation of each team."""
-        self.parents: Final[dict[str, str]] = {}
-        """What an organisation is part of, where it is part of one."""
+        self.parents: Final[dict[str, str | None]] = {}
+        """What each organisation is part of."""
+
+    def take(self, later: "_Told") -> None:
+        """Take what was told later."""
+        self.organisations.update(later.organisations)
+        self.parents.update(later.parents)
 
 
 class Catalog:
     """The teams and organisations that are registered. One thread changes it, any number read it.
 
-    While the log is read from its beginning nothing changes; at its end what it told takes the
-    place of what was known. So nobody is moved for a moment, and what a topic that was made again
-    does not tell is gone.
+    While the log is read from its beginning nothing changes; what it tells is taken at its end, so
+    nobody is moved for a moment. What a topic that was made again does not tell stays as it was:
+    the meter, too, goes on with what it knew.
     """
 
     def __init__(self) -> None:
         self.known = False
         """Whether the log was read to its end at least once."""
-        self._told = _Told()
+        self._told: Final = _Told()
         self._reading: _Told | None = _Told()
 
     def take(self, key: bytes | None, value: bytes | None) -> bool:
@@ -66,7 +71,8 @@ class Catalog:
         """Note that the log was read to its end; return whether that made a difference."""
         if self._reading is None:
             return False
-        self._told, self._reading = self._reading, None
+        self._told.take(self._reading)
+        self._reading = None
         self.known = True
         return True
 
@@ -96,10 +102,7 @@ def _take_organisation(told: _Told, event: Any) -> None:
         raise ValueError
     data = event["data"]
     organisation, parent = _text(data["organisation_id"]), data.get("parent_id")
-    if parent is None:
-        told.parents.pop(organisation, None)
-    else:
-        told.parents[organisation] = _text(parent)
+    told.parents[organisation] = None if parent is None else _text(parent)
 
 
 def _text(value: object) -> str:
