@@ -10,7 +10,7 @@ from tests.support.services import messages_of
 
 from meterstream.schemas.control import LIMIT_REMOVED, LIMIT_SET
 from meterstream.schemas.journal import Chain, Section, unpack_sections
-from meterstream.schemas.thresholds import LimitHeartbeat, LimitState
+from meterstream.schemas.thresholds import LimitHeartbeat, LimitState, Owners
 from meterstream.streams.journal.reader import JournalRecord, take_valid
 from meterstream.streams.publisher.crossings import threshold_records
 
@@ -57,22 +57,23 @@ def told_thresholds(kafka: str, prefix: str) -> list[dict[str, Any]]:
 
 
 def told_states(
-    kafka: str, prefix: str
+    kafka: str, prefix: str, owners: Owners = "teams"
 ) -> tuple[dict[str, LimitState | None], dict[int, list[LimitHeartbeat]]]:
     """Return what readers of committed data see of limit-states.
 
-    The last state by key, None after a tombstone, and all heartbeats by partition. Behind the
-    states of a transaction its heartbeat must stand, whose clock their windows hold.
+    The last state by key, None after a tombstone, and all heartbeats of `owners` by partition.
+    Behind the states of a transaction its heartbeat must stand, whose clock their windows hold.
     """
     states: dict[str, LimitState | None] = {}
     heartbeats: dict[int, list[LimitHeartbeat]] = defaultdict(list)
-    open_: dict[int, list[LimitState]] = defaultdict(list)
+    open_: dict[tuple[int, Owners], list[LimitState]] = defaultdict(list)
     for message in messages_of(kafka, prefix + "limit-states", committed=True):
         key, value, partition = message.key().decode(), message.value(), message.partition()
         if json.loads(key)[0] == "heartbeat":
             heartbeat = LimitHeartbeat.model_validate_json(value)
-            heartbeats[partition].append(heartbeat)
-            for one in open_.pop(partition, ()):
+            if heartbeat.owners == owners:
+                heartbeats[partition].append(heartbeat)
+            for one in open_.pop((partition, heartbeat.owners), ()):
                 told = heartbeat.as_of.generation, heartbeat.as_of.journal_offset
                 assert (one.as_of.generation, one.as_of.journal_offset) <= told, "it tells of them"
                 if (
@@ -84,6 +85,7 @@ def told_states(
         states[key] = state
         if state is not None:
             assert state.as_of.partition == partition
-            open_[partition].append(state)
+            of: Owners = "teams" if state.organisation_id is None else "organisations"
+            open_[partition, of].append(state)
     assert not open_, "every transaction with states ends with a heartbeat"
     return states, heartbeats

@@ -126,7 +126,7 @@ def test_only_crossings_hurry() -> None:
     reading = read(journal)
     take(reading, journal)
     assert not is_anything(reading)
-    journal.step([limit_row(used=1)], rejects=[["events", 0, 9, "why"]])
+    journal.step([limit_row(used=1)], rejects=[["events", 0, 35, "why"]])
     take(reading, journal)
     assert is_anything(reading)
     assert not is_urgent(reading)
@@ -198,6 +198,8 @@ def test_a_new_generation_does_not_take_over_states() -> None:
         (lambda journal: journal.step(crossings=[{"kind": "blocked"}]), "CROSSINGS .* offset 2"),
         (lambda journal: journal.step(control=[[1]]), "limits cannot be read"),
         (lambda journal: journal.step(rejects=[[1]]), "REJECTS"),
+        (lambda journal: journal.step(rejects=[["events", 0, 9, ""]]), "verdict 9, .* newer rel"),
+        (lambda journal: journal.step(rejects=[["other", 0, 35, ""]]), "'other' by verdict 35"),
     ],
 )
 def test_a_record_that_cannot_be_read(

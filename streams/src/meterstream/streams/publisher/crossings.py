@@ -18,7 +18,7 @@ Row = Mapping[str, Any]
 
 
 class KindUnknown(Exception):
-    """A crossing of a kind that this release does not know."""
+    """A crossing, or a reason for refusing, of a kind that this release does not know."""
 
 
 class ThresholdRecord(NamedTuple):

@@ -12,8 +12,8 @@ from meterstream.schemas import deadletters as headers
 from meterstream.schemas.journal import MalformedRecord
 from meterstream.schemas.kafka_errors import UNREADABLE
 from meterstream.schemas.times import format_rfc3339, from_us
-from meterstream.schemas.topics import LEAST_MESSAGE_BYTES
-from meterstream.schemas.verdicts import reason_name
+from meterstream.schemas.topics import CATALOG, CONTROL, EVENTS, LEAST_MESSAGE_BYTES
+from meterstream.schemas.verdicts import Verdict, reason_name
 from meterstream.streams.journal.reader import STALL_SECONDS, JournalRecord
 from meterstream.streams.kafka import (
     RETRY_SECONDS,
@@ -23,6 +23,10 @@ from meterstream.streams.kafka import (
     timestamp_us,
 )
 
+from .crossings import KindUnknown
+
+TOPICS: Final = frozenset({EVENTS, CONTROL, CATALOG})
+_REASONS: Final = frozenset(Verdict)
 SEEK_OFFSETS: Final = 5_000
 """Records further away than this are sought; nearer ones are reached by reading on."""
 MAX_DETAIL: Final = 1_000
@@ -34,7 +38,7 @@ SETTLE_SECONDS: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """One entry of a journal record's REJECTS: `topic` is events, control or catalog."""
+    """One entry of a journal record's REJECTS: `topic` is one of TOPICS."""
 
     topic: str
     offset: int
@@ -54,15 +58,26 @@ class Letter:
 
 
 def rejects_of(section: bytes | memoryview | None, offset: int) -> list[Reject]:
-    """Return what the REJECTS of the record at `offset` refuse; MalformedRecord if unreadable."""
+    """Return what the REJECTS of the record at `offset` refuse.
+
+    Raises KindUnknown for a reason or topic that this release does not know, MalformedRecord if it
+    is no such section.
+    """
     if section is None:
         return []
     try:
-        return [Reject(*entry) for entry in json.loads(bytes(section))]
+        found = [Reject(*entry) for entry in json.loads(bytes(section))]
+        unknown = [one for one in found if one.topic not in TOPICS or one.verdict not in _REASONS]
     except (ValueError, TypeError) as error:
         raise MalformedRecord(
             f"the REJECTS of journal offset {offset} cannot be read: {error}"
         ) from error
+    for reject in unknown:
+        raise KindUnknown(
+            f"journal offset {offset} refuses a record of {reject.topic[:40]!r} by verdict"
+            f" {reject.verdict}, which this release does not know"
+        )
+    return found
 
 
 class RawReader:
