@@ -15,6 +15,7 @@ from meterstream.schemas.topics import DEFAULT_PREFIX, TOPICS
 from meterstream.schemas.variables import variables_of
 from meterstream.schemas.verdicts import DEAD_LETTERED, reason_name
 from meterstream.streams import app as meter
+from meterstream.streams import publisher
 from meterstream.streams.settings import PREFIX
 
 ROOT = Path(__file__).parents[3]
@@ -60,9 +61,9 @@ def test_commands_and_options_exist(line: str, capsys: pytest.CaptureFixture[str
     name, *words = line.split()
     assert name in COMMANDS
     options = {word.partition("=")[0] for word in words if word.startswith("--")}
-    if name == "meter":
+    if name in ("meter", "publisher"):
         with pytest.raises(SystemExit):
-            meter.main(["--help"])
+            (meter if name == "meter" else publisher).main(["--help"])
         assert options <= set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
         return
     if name in SERVICES:

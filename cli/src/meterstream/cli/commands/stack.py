@@ -68,5 +68,5 @@ def _show(running: "Stack") -> None:
     note(f"ClickHouse:  http://{clickhouse.host}:{clickhouse.port} (users and passwords in")
     note(f"             {connection.data / FILE_NAME})")
     for name, url in running.services.items():
-        note(f"{name + ':':12} {url}/metrics")
+        note(f"{name + ':':24} {url}/metrics")
     note("Ready. Ctrl-C stops all of it; the data stays.")

@@ -20,6 +20,9 @@ METRICS_PORT_VARIABLES: Final = {
 """The services, and the variable that each reads the port of its /metrics and /readyz from."""
 
 
+OF_ORGANISATIONS: Final = " --organisations"
+"""Makes a meter or publisher one of the second stage."""
+
 NOTIFIER_FILE: Final = "METERSTREAM_NOTIFIER_FILE"
 """The notifier is part of a stack where this names its destinations."""
 
@@ -27,23 +30,24 @@ NOTIFIER_FILE: Final = "METERSTREAM_NOTIFIER_FILE"
 def plan(meters: int, environment: dict[str, str], log: Path) -> list[Service]:
     """Return the services of a stack with so many meters, in the order they are started in.
 
-    They are stopped in the opposite order: the meters first, so that the others still see what
-    the meters decided.
+    Each stage has its meters and a publisher. They are stopped in the opposite order: the meters
+    first, so that the others still see what the meters decided; and teams before organisations.
     """
     names = [("sink", "sink")]
     if NOTIFIER_FILE in os.environ | environment:
         names.append(("notifier", "notifier"))
         # It is the only one, so it need not wait for the one that it replaces.
         environment = {"METERSTREAM_NOTIFIER_INSTANCE": "stack", **environment}
+    names += [(f"{name}-organisations", name + OF_ORGANISATIONS) for name in ("publisher", "meter")]
     names.append(("publisher", "publisher"))
     names += [("meter" if meters == 1 else f"meter-{n + 1}", "meter") for n in range(meters)]
     return [
         Service(
             name,
-            [sys.executable, "-m", "meterstream.cli", command],
+            [sys.executable, "-m", "meterstream.cli", *command.split()],
             log / f"{name}.log",
             ready=f"http://{LOOPBACK}:{port}/readyz",
-            env=environment | {METRICS_PORT_VARIABLES[command]: str(port)},
+            env=environment | {METRICS_PORT_VARIABLES[command.split()[0]]: str(port)},
             start_timeout_s=START_TIMEOUT_S,
             stop_timeout_s=STOP_TIMEOUT_S,
         )
