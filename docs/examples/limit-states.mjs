@@ -7,8 +7,8 @@ import { pathToFileURL } from "node:url";
 
 // Where limits stand, as the records of limit-states tell it.
 export class LimitStates {
-  states = new Map(); // the last state by key: ["team",team_id,limit_id] as JSON
-  clocks = new Map(); // by partition, up to which moment usage was counted
+  states = new Map(); // by key: ["team",team_id,limit_id] or ["organisation",...] as JSON
+  clocks = new Map(); // by the key of their heartbeat, up to which moment usage was counted
   #asOf = new Map();
 
   // Takes a record, unless a newer one was taken for its key.
@@ -29,16 +29,18 @@ export class LimitStates {
     }
     this.#asOf.set(key, { of, generation, journal_offset });
     if (JSON.parse(key)[0] === "heartbeat") {
-      this.clocks.set(told.partition, Date.parse(told.clock));
+      this.clocks.set(key, Date.parse(told.clock));
     } else {
       this.states.set(key, told);
     }
   }
 
-  // The limits of a team that admit nothing more now.
-  blocking(teamId, now = Date.now()) {
+  // The limits that admit nothing more of a team now: its own, and those of the organisations above
+  // it, which the catalog tells.
+  blocking(teamId, organisationIds = [], now = Date.now()) {
     return [...this.states.values()]
-      .filter((state) => state.team_id === teamId && state.state === "blocked")
+      .filter((state) => state.team_id === teamId || organisationIds.includes(state.organisation_id))
+      .filter((state) => state.state === "blocked")
       .filter((state) => !state.window_end || Date.parse(state.window_end) > now)
       .map((state) => state.limit_id);
   }

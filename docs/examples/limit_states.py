@@ -19,9 +19,9 @@ class LimitStates:
 
     def __init__(self) -> None:
         self.states: dict[str, dict[str, Any]] = {}
-        """The last state by key; the key of a limit is ["team", team_id, limit_id] as JSON."""
-        self.clocks: dict[int, datetime] = {}
-        """By partition, up to which moment usage was counted."""
+        """The last state by key: ["team", team_id, limit_id] or ["organisation", ...] as JSON."""
+        self.clocks: dict[tuple[int, str], datetime] = {}
+        """By partition, and whether of teams or organisations: up to when usage was counted."""
         self._as_of: dict[str, tuple[str, tuple[int, int]]] = {}
 
     def take(self, key: str, value: bytes | None) -> None:
@@ -37,17 +37,21 @@ class LimitStates:
             return
         self._as_of[key] = as_of["events_topic_id"], place
         if json.loads(key)[0] == "heartbeat":
-            self.clocks[told["partition"]] = datetime.fromisoformat(told["clock"])
+            owners = told.get("owners", "teams")
+            self.clocks[told["partition"], owners] = datetime.fromisoformat(told["clock"])
         else:
             self.states[key] = told
 
-    def blocking(self, team_id: str) -> list[str]:
-        """Return the limits of a team that admit nothing more now."""
+    def blocking(self, team_id: str, *organisation_ids: str) -> list[str]:
+        """Return the limits that admit nothing more of a team now.
+
+        They are its own, and those of the organisations above it, which the catalog tells.
+        """
         now = datetime.now(UTC)
         return [
             state["limit_id"]
             for state in self.states.values()
-            if state.get("team_id") == team_id
+            if (state.get("team_id") == team_id or state.get("organisation_id") in organisation_ids)
             and state["state"] == "blocked"
             and ("window_end" not in state or datetime.fromisoformat(state["window_end"]) > now)
         ]

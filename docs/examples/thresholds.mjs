@@ -15,8 +15,8 @@ const known = new Set(existsSync(file) ? readFileSync(file, "utf8").split("\n") 
 
 // May be called again for an event that came just before a crash.
 function act(event) {
-  const { team_id, limit_id = "", used = "" } = event.data;
-  console.log(event.type.replace("meterstream.", ""), team_id, limit_id, used);
+  const { team_id, organisation_id, limit_id = "", used = "" } = event.data;
+  console.log(event.type.replace("meterstream.", ""), team_id ?? organisation_id, limit_id, used);
 }
 
 const consumer = new confluent.KafkaJS.Kafka({

@@ -19,7 +19,8 @@ def act(event: dict[str, Any]) -> None:
     """Tell somebody. It may be called again for an event that came just before a crash."""
     data = event["data"]
     what = event["type"].removeprefix("meterstream.")
-    print(what, data["team_id"], data.get("limit_id", ""), data.get("used", ""), flush=True)
+    owner = data.get("team_id") or data["organisation_id"]
+    print(what, owner, data.get("limit_id", ""), data.get("used", ""), flush=True)
 
 
 def main(brokers: str, group: str, topic: str = TOPIC) -> None:

@@ -153,7 +153,7 @@ def check_examples(kafka: str, prefix: str, directory: Path) -> None:
         key: LimitState.model_validate_json(json.dumps(state))
         for key, state in known.states.items()
     } == last
-    assert set(known.clocks) == set(heartbeats)
+    assert set(known.clocks) == {(partition, "teams") for partition in heartbeats}
     blocked = [s for s in last.values() if s.team_id == "team-1" and s.state == "blocked"]
     assert sorted(known.blocking("team-1")) == sorted(state.limit_id for state in blocked)
 

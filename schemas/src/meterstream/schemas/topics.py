@@ -78,7 +78,13 @@ TOPICS: Final = (
         segment_bytes=STATES_SEGMENT_BYTES,
     ),
     TopicSpec(
-        ORG_USAGE, True, "delete", True, 7 * _DAY_MS, None, "what teams used, by organisation"
+        ORG_USAGE,
+        True,
+        "delete",
+        True,
+        7 * _DAY_MS,
+        None,
+        "what teams used, by organisation (internal)",
     ),
     TopicSpec(
         ORG_JOURNAL,
