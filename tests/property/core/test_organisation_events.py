@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -16,9 +17,8 @@ from meterstream.schemas.topics import ORG_USAGE
 from meterstream.streams.core.decode import Refused
 from meterstream.streams.core.organisation_events import decode_usage
 
-SOUND = Told(
-    "o-1", "t-1", "e-1", 1_767_225_600_000_000, ((1_767_225_600_000_000, (5, 4, 3, 2, 1)),)
-)
+AT_US = 1_767_225_600_000_000
+SOUND = Told("o-1", "t-1", "e-1", AT_US, ((AT_US, (5, 4, 3, 2, 1)),))
 
 STRANGE: list[Any] = [
     None, True, -1, 0, 2**62, 1.5, "", "x" * 65, "x\u0007", "\u007f", "2026-01-01T00:00:01Z",
@@ -73,3 +73,29 @@ def test_only_corrections_take_back(corrects: bool, amount: int) -> None:
     else:
         with pytest.raises(Refused, match="only corrections take something back"):
             decode_usage(told.value())
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"extra": 1}, None),
+        ({"datacontenttype": "application/json; charset=utf-8"}, None),
+        ({"datacontenttype": "text/plain"}, "datacontenttype: "),
+        ({"id": "\u0080"}, "id: holds a control character"),
+        ({"time": "0001-01-01T00:00:00Z"}, None),
+    ],
+)
+def test_what_the_fast_reader_leaves_to_the_models(changes: Any, reason: str | None) -> None:
+    """It is taken with the same content, or refused for their reason."""
+    text = json.dumps(json.loads(SOUND.value()) | changes).encode()
+    if reason is None:
+        assert decode_usage(text).data == decode_usage(SOUND.value()).data
+    else:
+        with pytest.raises(Refused, match=reason):
+            decode_usage(text)
+
+
+def test_a_quarter_begins_at_a_quarter() -> None:
+    """Whatever its offset, it is a multiple of fifteen minutes since 1970."""
+    with pytest.raises(Refused, match="quarter_start is no multiple of 15 minutes"):
+        decode_usage(replace(SOUND, uses=((AT_US + 1_000_000, (1, 0, 0, 0, 0)),)).value())
