@@ -46,6 +46,7 @@ def test_the_numbers_never_change() -> None:
         "TEAM_USAGE": 23,
         "ORGANISATION_USAGE": 24,
         "COUNTED": 25,
+        "AHEAD": 26,
     }
 
 
