@@ -297,7 +297,8 @@ def test_corrections_go_all_the_way(stack: RunningStack, tmp_path: Path) -> None
     ]  # fmt: skip
     client.close()
     assert balance_micro() == 8_999_000
-    assert stack("credits", "explain", "b", "--json").json["credits_micro"] == 250_500
+    explained = stack("credits", "explain", "b", "--json").json
+    assert (explained["credits_micro"], explained["paid_micro"]) == (250_500, {"funded": 250_500})
 
 
 @pytest.mark.timeout(600)

@@ -188,14 +188,12 @@ def cells(step: Step, section: Section = Section.CELLS) -> list[tuple[int, Json]
 
 
 def charges(step: Step) -> list[Json]:
-    """Return the charges of a step, without the amounts that are 0."""
+    """Return the charges of a step, without what is 0 or empty."""
     sections = unpack_sections(step.value)
     if Section.CHARGES not in sections:
         return []
     rows = decode_rows(sections[Section.CHARGES], CHARGE_SCHEMA)
-    return [
-        {n: v for n, v in row.items() if v != 0 or n in ("cell", "event_offset")} for row in rows
-    ]
+    return [{n: v for n, v in row.items() if v or n in ("cell", "event_offset")} for row in rows]
 
 
 @dataclass

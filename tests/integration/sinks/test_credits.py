@@ -3,10 +3,26 @@
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from clickhouse_connect.driver.client import Client
-from tests.support.craft import NOW, Json, Partition, entries, envelope, run, text_of, void
+from tests.support.craft import (
+    MINUTE,
+    NOW,
+    Json,
+    Partition,
+    card,
+    entries,
+    envelope,
+    run,
+    session,
+    text_of,
+    void,
+)
 from tests.support.journal import TODAY_US, Writer, decoded
 
+from meterstream.cli.corrections.look_up import paid_for_run
+from meterstream.cli.corrections.sessions import find_session
+from meterstream.cli.errors import BadInput
 from meterstream.schemas.journal import Section, unpack_sections
 from meterstream.schemas.verdicts import Verdict
 from meterstream.sinks.flush import flush
@@ -91,3 +107,43 @@ def test_credits_are_stored_and_given_back(migrated: Client, store: ClickHouseSt
         ("run", "overdraft", -200),
         ("run", "reward", 200),
     ]
+    assert paid_for_run(migrated, "team", "other") == {"funded": 700, "overdraft": 200}
+
+
+def test_a_session_knows_what_paid_for_it(migrated: Client, store: ClickHouseStore) -> None:
+    """Its time and its runs are told apart, by kind of credits."""
+    partition, writer = Partition(clock_us=TODAY_US), Writer()
+    prices = card()
+    prices["data"]["session_micro_per_second"] = {"small": 10}
+    granted = entries(grant("g-1", "funded", 1000), grant("g-2", "reward", 250, priority=10))
+    begun = session("started", "s-1", TODAY_US, application="a", machine_size="small")
+    beat = session("heartbeat", "s-2", TODAY_US + MINUTE)
+    other = session("heartbeat", "s-3", TODAY_US + MINUTE, session_id="other")
+    steps = [
+        (partition.take(begun, catalog=entries(prices), control=granted), 1),
+        (partition.take(run("e-1", TODAY_US, session_id="s", credits_micro=200)), 1),
+        (partition.take(beat, other, at_us=TODAY_US + MINUTE), 2),
+    ]
+    records = [writer.genesis(TODAY_US), *(written(writer, step, events) for step, events in steps)]
+    state = PartitionState(0)
+    for one in decoded(*records):
+        state.add(one)
+    flush([state], store, lambda links: None, now_us=0)
+    migrated.command(
+        "INSERT INTO runs (event_offset, event_time, event_type, team_id, run_id, session_id,"
+        " events_topic_id, generation, partition, log_time, version)"
+        " SELECT event_offset, event_time, 'completed', team_id, 'run', 's', events_topic_id,"
+        " generation, partition, log_time, 1 FROM charges FINAL WHERE session_id = ''"
+    )
+    found = migrated.query(
+        "SELECT session_id, kind, time_micro, runs_micro, credits_micro FROM draws_by_session"
+        " ORDER BY 1, 2"
+    )
+    assert found.result_rows == [("s", "funded", 550, 0, 550), ("s", "reward", 50, 200, 250)]
+    explained = find_session(migrated, "s", None)
+    (time,) = explained.time
+    assert (time.card, time.charges, time.session_us) == ("default@1", 1, MINUTE)
+    assert (explained.time_micro, explained.status, explained.runs) == (600, "active", 1)
+    assert explained.paid == {"funded": 550, "reward": 250}
+    with pytest.raises(BadInput, match="there is no session 'none' of team team"):
+        find_session(migrated, "none", "team")

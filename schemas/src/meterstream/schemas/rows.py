@@ -84,6 +84,7 @@ CHARGE: Final = (
     Column("line", "int32", "Line of the card that priced the run, from 0; -1 where none did"),
     Column("multiplier_ppm", "int64", "By how many millionths credits and amount were multiplied"),
     Column("session_us", "int64", "Session time that is charged, microseconds; 0 for runs"),
+    Column("session_id", "text", "Session whose time is charged; empty for runs"),
     Column("amount_micro", "int64", "Price in the card's currency, in millionths of it"),
     Column("cost_micro", "int64", "Cost of the provider in that currency, in millionths of it"),
 )

@@ -29,6 +29,7 @@ def test_session_time_is_drawn_with_runs() -> None:
         600,
         200,
     ]
+    assert [row["session_id"] for row in read_table(sections[Section.CHARGES])] == ["s", "", "s"]
     assert [
         (row["charge"], row["grant_id"], row["kind"], row["amount_micro"])
         for row in read_table(sections[Section.DRAWS])

@@ -72,6 +72,7 @@ def test_the_row_and_the_cell_of_a_sign() -> None:
         "line": -1,
         "multiplier_ppm": 1_000_000,
         "session_us": MINUTE,
+        "session_id": "s",
     }
     assert cells(step) == [(60, {"credits_micro": 60, "session_us": MINUTE})]
     key = step.changes.cells.keys[0]

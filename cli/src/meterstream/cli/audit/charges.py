@@ -20,7 +20,8 @@ COMPONENTS: Final = [column.name for column in CHARGE_COMPONENTS]
 PRICED: Final = ["card", "credits_micro", "line", "multiplier_ppm", "amount_micro", "cost_micro"]
 RUN_COMPONENTS: Final = [name for name in COMPONENTS if name != "session_micro"]
 CHARGE_VALUES: Final = [
-    "event_time", *KEYS, "late", *PRICED, *COMPONENTS, "session_us", "journal_offset",
+    "event_time", *KEYS, "late", *PRICED, *COMPONENTS, "session_us", "session_id",
+    "journal_offset",
 ]  # fmt: skip
 RUN_VALUES: Final = ["event_time", "team_id", *PRICED, *RUN_COMPONENTS]
 VALUES: Final = {"charges": CHARGE_VALUES, "runs": RUN_VALUES}

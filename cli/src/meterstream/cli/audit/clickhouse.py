@@ -55,6 +55,7 @@ _CHARGED: Final = {
         *_CHARGE_COLUMNS,
         "session_micro",
         "session_us",
+        "session_id",
         "toInt64(toUnixTimestamp(window_start)) AS window_s",
         "late",
     ],

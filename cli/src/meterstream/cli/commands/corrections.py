@@ -1,4 +1,4 @@
-"""`meterstream credits explain, void, adjust, rerate`: what runs were charged, and corrections."""
+"""`meterstream credits void, adjust, rerate`: corrections of what runs were charged."""
 
 import sys
 from datetime import UTC, datetime
@@ -15,68 +15,13 @@ from meterstream.cli.output import Progress, note, print_json, print_table
 from meterstream.cli.server import open_clickhouse
 
 if TYPE_CHECKING:
-    from meterstream.cli.corrections.known import Made
     from meterstream.cli.corrections.rerate import Summary
-    from meterstream.cli.corrections.runs import CountedRun
     from meterstream.schemas.control import UsageAdjusted, UsageVoided
-    from meterstream.schemas.pricing import Price
 
 CHANGES: Final = (
     "input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "request_bytes",
     "response_bytes",
 )  # fmt: skip
-
-
-@click.command()
-@click.argument("run_id", metavar="RUN_ID")
-@click.option("--team", metavar="ID", help="Of this team; quicker, and needed where two have it.")
-@click.option("--event", metavar="ID", help="Where several events name the run.")
-@data_option
-@json_option
-def explain(
-    run_id: str, team: str | None, event: str | None, data: Path | None, as_json: bool
-) -> None:
-    """Show how the price of a run comes about, step by step, and its corrections.
-
-    \b
-    Example:
-      meterstream credits explain run-4711 --team acme
-    """
-    from dataclasses import asdict
-
-    from meterstream.cli.corrections.known import amounts_now
-    from meterstream.cli.corrections.prices import Prices
-    from meterstream.cli.entries.known import read_catalog
-    from meterstream.schemas.pricing import EXPLICIT, UNPRICED
-
-    connection = connect(data)
-    run, made = _look_up(connection, data, run_id, team, event)
-    prices = Prices.of(read_catalog(connection))
-    card = made.card or run.card
-    now = amounts_now(run, made)
-    amounts = dict(run.amounts) if made.is_void else now
-    price = prices.price(run, amounts, None if card in {EXPLICIT, UNPRICED} else card)
-    if not as_json:
-        _show(run, made, price, now["credits_micro"])
-        return
-    rows = [
-        {"number": number, "credits_micro": micro, "reason": reason, "made_at": at.isoformat()}
-        for number, micro, reason, at in made.notes
-    ]
-    print_json(
-        {
-            "team_id": run.team_id,
-            "run_id": run.run_id,
-            "event_id": run.event_id,
-            "first_card": run.card,
-            "card": card,
-            "charged_micro": run.amounts["credits_micro"],
-            "price": {**asdict(price), "is_priced": price.is_priced},
-            "corrections": rows,
-            "is_void": made.is_void,
-            "credits_micro": now["credits_micro"],
-        }
-    )
 
 
 @click.command()
@@ -104,10 +49,11 @@ def void(
     Example:
       meterstream credits void run-4711 --team acme --reason "load test"
     """
+    from meterstream.cli.corrections.look_up import look_up
     from meterstream.cli.corrections.make import void as make_void
 
     connection = connect(data)
-    run, made = _look_up(connection, data, run_id, team, event)
+    run, made = look_up(connection, data, run_id, team, event)
     if made.is_void:
         _say_nothing_to_do(f"{team} {run_id} was voided before", as_json, dry_run)
         return
@@ -156,6 +102,7 @@ def adjust(
       meterstream credits adjust run-4711 --team acme --output-tokens -500 --number 1 \\
           --reason "counted twice by the provider"
     """
+    from meterstream.cli.corrections.look_up import look_up
     from meterstream.cli.corrections.make import adjust as make_adjustment
     from meterstream.cli.corrections.make import check_result
     from meterstream.streams.core.corrections import content_of
@@ -166,7 +113,7 @@ def adjust(
     if not changes:
         raise BadInput("this adjusts nothing: give --credits, --input-tokens or another amount")
     connection = connect(data)
-    run, made = _look_up(connection, data, run_id, team, event)
+    run, made = look_up(connection, data, run_id, team, event)
     number = number or made.next_number
     card = made.card or run.card
     entry = make_adjustment(run, number, changes, card, reason, datetime.now(UTC))
@@ -270,18 +217,6 @@ def _may_write(changed: int, *, yes: bool) -> bool:
     return click.confirm(f"Correct {changed:,} runs?", err=True)
 
 
-def _look_up(
-    connection: Connection, data: Path | None, run_id: str, team: str | None, event: str | None
-) -> "tuple[CountedRun, Made]":
-    """Return a run and its corrections."""
-    from meterstream.cli.corrections.known import NONE, read_corrections
-    from meterstream.cli.corrections.runs import find_run
-
-    with open_clickhouse(data) as client:
-        run = find_run(client, run_id, team, event)
-    return run, read_corrections(connection, run.team_id).get(run.identity, NONE)
-
-
 def _correct(
     connection: Connection,
     entry: "UsageAdjusted | UsageVoided",
@@ -328,52 +263,6 @@ def _signed(text: str) -> int:
         return sign * parse_credits(text[1:] if text[:1] in {"-", "+"} else text)
     except ValueError as error:
         raise BadInput(f"--credits {text!r}: {error}") from error
-
-
-def _show(run: "CountedRun", made: "Made", price: "Price", now_micro: int) -> None:
-    """Print how the price of a run comes about."""
-    from meterstream.cli.money import exact_credits
-    from meterstream.schemas.pricing import EXPLICIT, UNPRICED
-    from meterstream.schemas.times import format_rfc3339, from_us
-
-    click.echo(f"run {run.run_id} of team {run.team_id}, {format_rfc3339(from_us(run.time_us))}")
-    charged, card = run.amounts["credits_micro"], made.card or run.card
-    if card == UNPRICED:
-        click.echo("card: none priced it, so nothing was charged")
-        if price.is_priced:
-            note(f"note: {price.card} would price it now: `meterstream credits rerate --unpriced`")
-    elif card == EXPLICIT:
-        click.echo("card: none, the event itself named its credits")
-    else:
-        first = "" if card == run.card else f", after {run.card} at first"
-        click.echo(f"card: {card}, line {price.line + 1} of its prices{first}")
-    if price.steps:
-        times = exact_credits(price.multiplier_ppm)  # millionths as well
-        print_table(
-            ["component", "quantity", "price", "for", "times", "credits"],
-            [
-                [
-                    step.component,
-                    step.quantity,
-                    exact_credits(step.credits.price_micro),
-                    step.per,
-                    times,
-                    exact_credits(step.credits.micro),
-                ]
-                for step in price.steps
-            ],
-        )
-    click.echo(f"charged: {exact_credits(charged)}")
-    for number, micro, reason, at in made.notes:
-        what = f"adjustment {number}" if number else "void"
-        click.echo(f"{what}: {exact_credits(micro)}, {format_rfc3339(at)}, {reason or 'no reason'}")
-    if made.notes:
-        click.echo(f"now: {exact_credits(now_micro)}")
-    if card not in {UNPRICED, EXPLICIT} and not made.notes and price.credits_micro != charged:
-        note(
-            f"note: by the catalog of now it would be {exact_credits(price.credits_micro)}: the"
-            " type of its agent or its feature has changed since"
-        )
 
 
 def _show_difference(summary: "Summary") -> None:

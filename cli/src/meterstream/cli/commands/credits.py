@@ -8,6 +8,7 @@ from typing import get_args
 import click
 
 from meterstream.cli.commands import corrections
+from meterstream.cli.commands.explain import explain
 from meterstream.cli.connection import connect
 from meterstream.cli.entries.waiting import wait_option
 from meterstream.cli.options import Moment, data_option, json_option
@@ -192,5 +193,5 @@ def balance(team: str | None, data: Path | None, as_json: bool) -> None:
         note(f"note: counted until {until}")
 
 
-for _command in (corrections.explain, corrections.void, corrections.adjust, corrections.rerate):
+for _command in (explain, corrections.void, corrections.adjust, corrections.rerate):
     credits.add_command(_command)

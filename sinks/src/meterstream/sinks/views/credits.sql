@@ -36,8 +36,8 @@ COMMENT 'The balance of each team, in credits.';
 CREATE OR REPLACE VIEW draws_by_run ${on_cluster}
 (
     team_id String COMMENT 'Team',
-    run_id String COMMENT 'Run; empty where its event is gone',
-    session_id String COMMENT 'Session of the run; empty where none was named',
+    run_id String COMMENT 'Run; empty where its event is gone, and for the time of a session',
+    session_id String COMMENT 'Session of the run, or whose time it is; empty where none was named',
     kind String COMMENT 'Kind of the grants that paid: funded, reward, promotional, top_up or refund; overdraft where none has yet; expired where a correction gave back to grants that are gone',
     credits_micro Int64 COMMENT 'Credits, in millionths, less what corrections gave back'
 )
@@ -59,6 +59,16 @@ FROM
         AND draws.partition = runs.partition
         AND draws.event_offset = runs.event_offset
     UNION ALL
+    SELECT draws.team_id AS team_id, '' AS run_id, charges.session_id AS session_id,
+        draws.kind AS kind, draws.amount_micro AS amount_micro
+    FROM (SELECT * FROM draws FINAL WHERE event_offset >= 0) AS draws
+    INNER JOIN (SELECT * FROM charges FINAL WHERE session_id != '') AS charges
+        ON draws.team_id = charges.team_id
+        AND draws.events_topic_id = charges.events_topic_id
+        AND draws.generation = charges.generation
+        AND draws.partition = charges.partition
+        AND draws.event_offset = charges.event_offset
+    UNION ALL
     SELECT draws.team_id AS team_id, corrections.run_id AS run_id,
         corrections.session_id AS session_id, draws.kind AS kind,
         draws.amount_micro AS amount_micro
@@ -71,4 +81,25 @@ FROM
         AND draws.control_offset = corrections.control_offset
 )
 GROUP BY team_id, run_id, session_id, kind
-COMMENT 'Which kinds of credits paid for each run. Sum it over a session_id for a session.';
+COMMENT 'Which kinds of credits paid for each run, and for the time of each session.';
+
+CREATE OR REPLACE VIEW draws_by_session ${on_cluster}
+(
+    team_id String COMMENT 'Team',
+    session_id String COMMENT 'Session',
+    kind String COMMENT 'Kind of the grants that paid, as in draws_by_run',
+    time_micro Int64 COMMENT 'Credits for its time, in millionths',
+    runs_micro Int64 COMMENT 'Credits for its runs, in millionths, less what corrections gave back',
+    credits_micro Int64 COMMENT 'Both together, in millionths'
+)
+AS SELECT
+    team_id,
+    session_id,
+    kind,
+    sumIf(draws_by_run.credits_micro, run_id = '') AS time_micro,
+    sumIf(draws_by_run.credits_micro, run_id != '') AS runs_micro,
+    sum(draws_by_run.credits_micro) AS credits_micro
+FROM draws_by_run
+WHERE session_id != ''
+GROUP BY team_id, session_id, kind
+COMMENT 'Which kinds of credits paid for each session: for its time, and for its runs.';

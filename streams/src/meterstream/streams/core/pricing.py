@@ -56,6 +56,10 @@ class Priced:
     cost_micro: _I64
     session_us: _I64
     """0 for runs, and never for session time."""
+    sessions: list[str]
+    """The different sessions whose time is charged, after an empty one."""
+    session: _I64
+    """Which of `sessions` each is of; 0 for runs."""
 
     @property
     def unpriced(self) -> _I64:
@@ -127,6 +131,8 @@ def price_runs(
         *book.lines(rows),
         *book.money(rows, quantities),
         np.zeros(len(at), np.int64),
+        [""],
+        np.zeros(len(at), np.int64),
     )
 
 
@@ -152,6 +158,8 @@ def with_session_time(runs: Priced, spans: Sequence[Span]) -> Priced:
         return runs
     index = {key: i for i, key in enumerate(runs.keys)}
     cell = [index.setdefault(span.key, len(index)) for span in spans]
+    sessions = {"": 0}
+    session = [sessions.setdefault(span.session_id, len(sessions)) for span in spans]
     at = np.concatenate((runs.at, [span.at for span in spans]))
     order = np.argsort(at, kind="stable")
     credits_micro = _of(spans, "credits_micro")
@@ -178,6 +186,8 @@ def with_session_time(runs: Priced, spans: Sequence[Span]) -> Priced:
         joined(runs.amount_micro, _of(spans, "amount_micro")),
         joined(runs.cost_micro, _of(spans, "cost_micro")),
         joined(runs.session_us, _of(spans, "session_us")),
+        list(sessions),
+        joined(runs.session, np.array(session, np.int64)),
     )
 
 

@@ -164,6 +164,9 @@ def _encode_charges(runs: Priced, counted: _Mask, offsets: _I64, row: _I64) -> b
     columns["line"] = runs.line[chosen].astype(np.int32)
     for name in ("multiplier_ppm", "session_us", "amount_micro", "cost_micro"):
         columns[name] = getattr(runs, name)[chosen]
+    columns["session_id"] = pa.DictionaryArray.from_arrays(
+        runs.session[chosen].astype(np.int32), pa.array(runs.sessions, pa.string())
+    )
     return encode_columns(columns, CHARGE_SCHEMA)
 
 

@@ -31,6 +31,7 @@ class Span:
     time_us: int
     """Event time of the sign, at which it is counted."""
     key: CellKey
+    session_id: str
     session_us: int
     card: int
     """Which of the book's cards priced it; UNPRICED_CARD for none."""
@@ -120,6 +121,7 @@ class SessionTime:
             i,
             time_us,
             _key_of(session, time_us),
+            session.session_id,
             charged_us,
             number if price.is_priced else UNPRICED_CARD,
             price.credits_micro,
