@@ -31,14 +31,14 @@ _decode: Final = msgspec.json.Decoder(list[tuple[UUID, _Number, _Number, _Number
 
 
 class Counted:
-    """What is known of it: of each partition the last that was told."""
+    """What is known of it: of each partition the last that was told, as the meter keeps it."""
 
     def __init__(self, known: Iterable[AsOf] = ()) -> None:
-        self._known = {(one.events_topic_id, one.partition): one for one in known}
+        self._known = {one.partition: one for one in known}
         self._all: tuple[AsOf, ...] | None = None
 
     def all(self) -> Sequence[AsOf]:
-        """Return it, ordered by topic id and partition."""
+        """Return it, ordered by partition."""
         if self._all is None:
             self._all = tuple(self._known[key] for key in sorted(self._known))
         return self._all
@@ -47,7 +47,7 @@ class Counted:
         """Take what a valid record tells; a genesis tells all `anew`."""
         if anew:
             self._known.clear()
-        self._known.update({(one.events_topic_id, one.partition): one for one in told})
+        self._known.update({one.partition: one for one in told})
         self._all = None
 
 
