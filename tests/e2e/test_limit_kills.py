@@ -201,7 +201,7 @@ def resets(made: Pipeline) -> list[str]:
     return [one["data"]["team_id"] for one in told]
 
 
-@pytest.mark.timeout(360 + 30 * KILLS)
+@pytest.mark.timeout(600 + 30 * KILLS)
 def test_kills(
     kafka: str, prefix: str, clickhouse: ClickHouseAddress, database: str, tmp_path: Path
 ) -> None:

@@ -27,7 +27,7 @@ SPARE_S = 0.5
 SATURATED_PERCENT = 90
 
 
-@pytest.mark.timeout(300 + 60 * KILLS)
+@pytest.mark.timeout(600 + 60 * KILLS)
 @pytest.mark.parametrize(
     ("seed", "targets"),
     [(1, ("meter",)), (2, ("sink",)), (3, ("meter", "sink"))],
