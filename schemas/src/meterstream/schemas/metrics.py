@@ -248,8 +248,10 @@ PUBLISHER: Final = (
         "threshold_events",
         "counter",
         "events",
-        "Threshold events published, by kind: reached, blocked, reset, low, exhausted, expiring",
-        ("partition", "kind"),
+        "Threshold events published, by kind: reached, blocked, reset, low, exhausted, expiring;"
+        " and by the highest of the levels 500, 800, 900 and 1000 thousandths that a reached or low"
+        " one has: 0 for less, above for more than 1000, none for the other kinds",
+        ("partition", "kind", "level"),
     ),
     Metric(
         "publisher",

@@ -265,6 +265,29 @@ def test_more_than_was_drawn_is_not_given_back() -> None:
     assert (account(partition).balance, account(partition).drawn) == (1_000, 0)
 
 
+@pytest.mark.parametrize("becomes", ["nothing", "one of the day"])
+def test_a_limit_that_was_one_on_the_balance(becomes: str) -> None:
+    """It is told that it holds there no more, before where it stands now."""
+    limit = {
+        "team_id": "team", "limit_id": "l", "subject": "team", "measure": "credits",
+        "amount": 100, "version": 1, "window": "balance",
+    }  # fmt: skip
+    partition = Partition()
+    set_ = envelope("limit.set", "l-1", NOW, limit)
+    partition.take(control=entries(grant(), set_))
+    removed = {"team_id": "team", "limit_id": "l", "version": 2}
+    entry = envelope("limit.removed", "l-2", NOW, removed)
+    if becomes != "nothing":
+        entry = envelope("limit.set", "l-2", NOW, {**limit, "version": 2, "window": "day"})
+    step = partition.take(control=entries(entry, first=2))
+    rows = read_table(unpack_sections(step.value)[Section.LIMIT_STATES])
+    assert [
+        (row["window"], row["removed"], row["limit_version"])
+        for row in rows
+        if row["limit_id"] == "l"
+    ] == [("balance", 1, 1)] + ([("day", 0, 2)] if becomes != "nothing" else [])
+
+
 def test_a_limit_that_becomes_one_on_the_balance() -> None:
     """What was told of its window is taken back, so nobody stays blocked by it."""
     limit = {

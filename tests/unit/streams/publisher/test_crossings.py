@@ -149,3 +149,32 @@ def test_crossings_that_cannot_be_read(rows: bytes) -> None:
     """What is no such section is said to be none, with its offset."""
     with pytest.raises(MalformedRecord, match="CROSSINGS of journal offset 1 "):
         threshold_records(rows, record(), 0, "/t")
+
+
+@pytest.mark.parametrize(
+    ("kind", "permille", "level"),
+    [
+        ("reached", 1, "0"),
+        ("reached", 499, "0"),
+        ("reached", 500, "500"),
+        ("reached", 899, "800"),
+        ("low", 900, "900"),
+        ("low", 1000, "1000"),
+        ("reached", 1001, "above"),
+    ],
+)
+def test_the_class_of_a_level(kind: str, permille: int, level: str) -> None:
+    """Metrics tell a few levels apart, however many limits have."""
+    about: dict[str, Any] = {}
+    if kind == "low":
+        about = {"balance_micro": 5, "window_end_us": None, "window": "balance"}
+    row = crossing(kind, level_permille=permille, **about)
+    (told,) = threshold_records(json.dumps([row]).encode(), record(), 3, "/t.thresholds")
+    assert (told.kind, told.level) == (kind, level)
+
+
+def test_a_change_without_level() -> None:
+    """It is counted under none."""
+    row = crossing("reset", reason="window")
+    (told,) = threshold_records(json.dumps([row]).encode(), record(), 3, "/t.thresholds")
+    assert told.level == "none"

@@ -43,7 +43,7 @@ FROM
     SELECT *
     FROM limit_states FINAL
     WHERE window_start <= now64(6, 'UTC') AND window_end > now64(6, 'UTC')
-    ORDER BY version DESC
+    ORDER BY version DESC, removed
     LIMIT 1 BY team_id, organisation_id, limit_id
 )
 WHERE removed = 0

@@ -72,6 +72,35 @@ def balance_states(
                 (team_id, data.limit_id, data.version, *shared, data.amount, data.enforcement,
                  data.amount - balance, level, False, False)
             )  # fmt: skip
+    return _columns(rows)
+
+
+def gone_from_balances(changed: Sequence[Account], before: Limits, after: Limits) -> dict[str, Any]:
+    """Return the limits that are on balances no more, as rows that say so, likewise.
+
+    `changed` are the accounts that the record changes; those of such limits are among them. A limit
+    that goes on in another window has rows there.
+    """
+    if before is after:
+        return {}
+    rows: list[tuple[Any, ...]] = []
+    were, are = limits_on_balances(before), limits_on_balances(after)
+    for account in changed:
+        if not account.has_begun:
+            continue
+        still = {limit.key for limit in are.get(account.team_id, ())}
+        for limit in were.get(account.team_id, ()):
+            if limit.key not in still:
+                data = limit.data
+                rows.append(
+                    (account.team_id, data.limit_id, data.version, "team", "", "credits", "balance",
+                     account.refilled_us, NEVER, data.amount, data.enforcement,
+                     data.amount - account.balance, 0, False, True)
+                )  # fmt: skip
+    return _columns(rows)
+
+
+def _columns(rows: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
     if not rows:
         return {}
     names = (

@@ -17,7 +17,7 @@ from meterstream.schemas.journal import Section
 from meterstream.schemas.journal.header import Kind
 from meterstream.schemas.verdicts import Verdict
 
-from .balances import balance_states
+from .balances import balance_states, gone_from_balances
 from .batch import Entry, EventBatch
 from .beginnings import encode_ahead
 from .book import Note
@@ -198,7 +198,8 @@ def _compute(context: Context, batch: EventBatch, quarantined: Mapping[int, str]
     balances = balance_states(
         state.ledger if state.is_untold else (), posted.accounts, context.governed.limits
     )
-    sections = dict(usage.sections) | encode_limits(decided, causes, balances, notes)
+    gone = gone_from_balances(posted.accounts, state.control.limits, context.governed.limits)
+    sections = dict(usage.sections) | encode_limits(decided, causes, balances, notes, gone)
     sections |= encode_ledger(state.ledger, posted)
     if posted.ahead:
         sections[Section.AHEAD] = encode_ahead(posted.ahead)

@@ -30,25 +30,26 @@ def encode_limits(
     causes: CauseOf,
     balances: Mapping[str, Any] = MappingProxyType({}),
     notes: Sequence[Mapping[str, object]] = (),
+    gone: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[Section, bytes]:
     """Return the sections that tell where limits stand; none where nothing changed.
 
-    `balances` are the rows of limits on balances, as columns, and `notes` what is told of accounts.
+    `balances` are the rows of limits on balances, as columns, `gone` those of limits that are on
+    balances no more, and `notes` what is told of accounts.
     """
     sections: dict[Section, bytes] = {}
-    if balances or any(len(one.rows) for one in decided.standings):
-        sections[Section.LIMIT_STATES] = _encode_states(decided.standings, balances)
+    standings = [_columns(one) for one in decided.standings if len(one.rows)]
+    # Of a limit that goes on in another window the last row is the one that holds.
+    if tables := [table for table in (gone, *standings, balances) if table]:
+        sections[Section.LIMIT_STATES] = _encode_states(tables)
     if decided.crossings or notes:
         rows = [*(_crossing(one, causes) for one in decided.crossings), *notes]
         sections[Section.CROSSINGS] = json.dumps(rows).encode()
     return sections
 
 
-def _encode_states(standings: Sequence[Standings], balances: Mapping[str, Any]) -> bytes:
+def _encode_states(tables: Sequence[Mapping[str, Any]]) -> bytes:
     """Return the rows; of one limit and window the last one holds."""
-    tables: list[Mapping[str, Any]] = [_columns(one) for one in standings if len(one.rows)]
-    if balances:
-        tables.append(balances)
     columns = {
         name: pa.concat_arrays([table[name] for table in tables])
         if len(tables) > 1

@@ -21,11 +21,29 @@ class KindUnknown(Exception):
     """A crossing, or a reason for refusing, of a kind that this release does not know."""
 
 
+LEVELS_PERMILLE: Final = (1000, 900, 800, 500)
+"""What metrics tell apart: a limit may have any level, and a label must not."""
+
+
+def level_class(level_permille: int | None) -> str:
+    """Return the highest of LEVELS_PERMILLE that a level has; `0`, `above` or `none` beside them.
+
+    Raises TypeError for what is no number.
+    """
+    if level_permille is None:
+        return "none"
+    if level_permille > LEVELS_PERMILLE[0]:
+        return "above"
+    return str(next((level for level in LEVELS_PERMILLE if level_permille >= level), 0))
+
+
 class ThresholdRecord(NamedTuple):
     """One record for the `thresholds` topic."""
 
     kind: str
     """As the journal names it: reached, blocked, reset, low, exhausted or expiring."""
+    level: str
+    """The class of its level, as metrics have it."""
     key: bytes
     value: bytes
     caused_us: int
@@ -142,7 +160,8 @@ def threshold_records(
             value = event.model_dump_json(exclude_none=True).encode()
             key = _owner(row).encode()
             caused_us = int(row.get("cause_log_time_us", record.timestamp_us))
-            found.append(ThresholdRecord(row["kind"], key, value, caused_us))
+            level = level_class(row.get("level_permille"))
+            found.append(ThresholdRecord(row["kind"], level, key, value, caused_us))
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         said = f"{error.error_count()} fields" if isinstance(error, ValidationError) else error
         raise MalformedRecord(

@@ -254,7 +254,8 @@ class Slot:
             if letter.is_lost:
                 self._metrics.lost_dead_letters.labels(self._label).inc()
         for threshold in self._pending.thresholds:
-            self._metrics.threshold_events.labels(self._label, threshold.kind).inc()
+            labels = self._label, threshold.kind, threshold.level
+            self._metrics.threshold_events.labels(*labels).inc()
             self._metrics.threshold_seconds.observe(max(0, now_us - threshold.caused_us) / 1e6)
         self._metrics.limit_states.labels(self._label).inc(len(self._pending.states))
         self._metrics.organisation_usage.labels(self._label).inc(len(self._pending.usage))
