@@ -18,6 +18,7 @@ from meterstream.schemas.journal import Chain, Header, Section, unpack_sections
 from meterstream.schemas.rows import CELL_KEY, CELL_SKETCHES, CELL_SUMS
 from meterstream.schemas.verdicts import Verdict
 from meterstream.streams.core import (
+    PORTION,
     Entry,
     EventBatch,
     PartitionState,
@@ -156,6 +157,7 @@ class CoreMeter:
         now_us: int,
         catalog: Sequence[Entry] = (),
         control: Sequence[Entry] = (),
+        portion: int = PORTION,
     ) -> Step:
         """Compute a step, write it and take it in."""
         step = compute_step(
@@ -166,6 +168,7 @@ class CoreMeter:
             catalog_to=catalog[-1].offset + 1 if catalog else None,
             control_to=control[-1].offset + 1 if control else None,
             now_us=now_us,
+            portion=portion,
         )
         self.commit(step, now_us)
         return step
@@ -310,6 +313,7 @@ def contents_of(state: PartitionState) -> dict[str, object]:
             for subject, amounts in zip(used.subjects.tolist(), used.amounts.tolist(), strict=True)
         },
         "reached": state.reached,
+        "told": (state.told_us, state.is_untold, state.telling),
         "cards": state.entries.book.labels,
     }
 

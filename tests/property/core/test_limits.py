@@ -14,9 +14,12 @@ from tests.support.budget import share
 from meterstream.schemas.control import LimitSetData
 from meterstream.schemas.times import from_us
 from meterstream.streams.core.cells import CellKey
-from meterstream.streams.core.deciding import Decided, Decision, Side, Spent, Uses
+from meterstream.streams.core.crossings import Decided
+from meterstream.streams.core.deciding import Decision, Spent
 from meterstream.streams.core.limits import Limit, LimitKey, Limits, with_stands
 from meterstream.streams.core.policy import DAY_US, HOUR_US, MINUTE_US
+from meterstream.streams.core.running import Uses
+from meterstream.streams.core.telling import Side
 from meterstream.streams.core.totals import MEASURES, Totals, Used
 from meterstream.streams.core.windows import Window
 
@@ -185,7 +188,7 @@ def test_borders_make_no_difference(
         (batch, used), (_, corrected) = spent_by(totals, part), spent_by(totals, put_right)
         spent = Spent(batch, used, corrected)
         decision = Decision(totals, reached, side(limits, 0), side(limits, 0), spent)
-        decided = decision.decide(0, tell_all=False)
+        decided = decision.decide(0)
         for crossing in decided.crossings:
             if crossing.kind == "reached":
                 name = name_of(crossing.limit, crossing.window)
@@ -229,7 +232,7 @@ def test_a_limit_that_is_set_later_knows_what_was_used(
         side(Limits({limit.key: limit for limit in limits}), clock_us),
         Spent(),
         [limit.key for limit in limits],
-    ).decide(clock_us, tell_all=False)
+    ).decide(clock_us)
     assert sum(len(one.rows) for one in found.standings) == len(limits)
     for one in found.standings:
         assert one.window.start_us <= clock_us < one.window.end_us

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from .backlog import Backlog
-from .core import Entry, EventBatch, PartitionState, Step, compute_step, next_batch
+from .core import PORTION, Entry, EventBatch, PartitionState, Step, compute_step, next_batch
 from .journal import RecordTooLarge
 
 
@@ -34,13 +34,14 @@ def compute_fitting(
 ) -> tuple[Step, int]:
     """Return a step whose value has at most `max_bytes`, and how many events it decides.
 
-    Events that do not fit go back to the backlog; entries are taken by a later step. Raises
-    RecordTooLarge if a single record's decision does not fit.
+    Events that do not fit go back to the backlog; entries are taken, and limits told, by a later
+    step. Raises RecordTooLarge if a single record's decision does not fit.
     """
     if batch is not None:
         batch, rest = next_batch(state, batch)
         if rest is not None:
             backlog.put_back(rest)
+    portion = PORTION
     while True:
         step = compute_step(
             state,
@@ -50,6 +51,7 @@ def compute_fitting(
             catalog_to=catalog.position,
             control_to=control.position,
             now_us=now_us,
+            portion=portion,
         )
         if len(step.value) <= max_bytes:
             return step, len(batch.offsets) if batch is not None else 0
@@ -58,11 +60,12 @@ def compute_fitting(
             backlog.put_back(rest)
         elif len(catalog.entries) > 1 or len(control.entries) > 1:
             catalog, control = catalog.half(), control.half()
-        else:
+        elif portion == 1:
             raise RecordTooLarge(
                 f"partition {state.partition}: what is decided at offset {state.events_position}"
                 f" takes {len(step.value)} bytes, more than METERSTREAM_JOURNAL_MAX_BYTES"
-                f" ({max_bytes}), and cannot be divided: a large event, or"
-                f" {len(state.control.limits)} limits that are told at once. Raise it, and"
+                f" ({max_bytes}), and cannot be divided: a large event, or a team of"
+                f" {len(state.control.limits)} limits whose zone has changed. Raise it, and"
                 " max.message.bytes of the journal's topic"
             )
+        portion = max(1, portion // 2)

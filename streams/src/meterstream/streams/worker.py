@@ -285,9 +285,8 @@ class PartitionWorker:
         if batch is None and not catalog.entries and not control.entries:
             if not self._is_caught_up(state):
                 return None, 0
-            if state.is_due:
-                return compute_step(state, None, now_us=_now_us()), 0
-            return (idle_step(state, _now_us()) if self._idle_due_in() <= 0 else None), 0
+            if not state.is_due:
+                return (idle_step(state, _now_us()) if self._idle_due_in() <= 0 else None), 0
         step, events = compute_fitting(
             state,
             batch,

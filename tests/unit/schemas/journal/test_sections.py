@@ -47,6 +47,7 @@ def test_the_numbers_never_change() -> None:
         "ORGANISATION_USAGE": 24,
         "COUNTED": 25,
         "AHEAD": 26,
+        "LIMITS_TOLD": 27,
     }
 
 

@@ -95,6 +95,12 @@ class Section(IntEnum):
     AHEAD = 26
     """JSON: {team: event_time_us} of teams without an account, where it changed: the latest event
     time that was counted and that the clock has not passed. An account begins behind it."""
+    LIMITS_TOLD = 27
+    """JSON: {behind_us, upto, is_all, also}: not all limits are told yet whose window, or whose
+    generation, has begun; the records that follow tell the others. Told are those whose key [owner,
+    limit] comes no later than `upto`, and those in `also`, here and in the records before; the
+    others were told last for the clock `behind_us`. `is_all` says whether all limits are told or
+    only those whose window has begun. A step without this section has told all that were left."""
 
 
 def pack_sections(sections: Mapping[Section, bytes]) -> bytes:

@@ -21,9 +21,11 @@ from .snapshot import (
 )
 from .state import Changes, LastEvent, NotNext, PartitionState
 from .step import Step
+from .telling import PORTION
 from .total_rows import totals_of
 
 __all__ = [
+    "PORTION",
     "Changes",
     "Entry",
     "EventBatch",

@@ -28,7 +28,8 @@ from .columns import run_columns
 from .context import Context, Verdicts, candidates_of, cause_of, decided_step
 from .control import corrections_of, events_of, judge_control
 from .counting import Counting, Uncounted
-from .deciding import NO_USES, Decided, Decision, Side, Spent, Uses
+from .crossings import Decided
+from .deciding import Decision, Spent
 from .decode import (
     AnyEvent,
     Completed,
@@ -47,11 +48,13 @@ from .pricing import Priced, price_runs
 from .quarantine import compute_around_offenders
 from .read import read_batch
 from .room import CellFull
+from .running import NO_USES, Uses
 from .sections import encode_sessions, event_offsets, measures_of
 from .sessions import Session
 from .state import Changes, PartitionState
 from .step import Step, build_step
 from .team_usage import encode_team_usage
+from .telling import PORTION, Side
 from .totals import Used
 from .using import Recorded, amounts_of_record, started, used_by_corrections, uses_of
 from .valid import Valid
@@ -67,17 +70,22 @@ def compute_step(
     catalog_to: int | None = None,
     control_to: int | None = None,
     now_us: int,
+    portion: int = PORTION,
 ) -> Step:
     """Decide a batch of events together with the entries that arrived before it.
 
-    `now_us` is the worker's time, microseconds since 1970; it only guards the clock. Raises
-    ValueError if the batch does not start at the state's position. An event on which the core
-    itself fails is found and refused as INTERNAL; its neighbours are counted.
+    `now_us` is the worker's time, microseconds since 1970; it only guards the clock. Of limits
+    that are told since their window, or their generation, begins, the step tells `portion` at most.
+    Raises ValueError if the batch does not start at the state's position, or is more than
+    `next_batch` gives. An event on which the core itself fails is found and refused as INTERNAL;
+    its neighbours are counted.
     """
     if batch is not None and batch.start != state.events_position:
         raise ValueError(
             f"the batch starts at offset {batch.start}, the state is at {state.events_position}"
         )
+    if batch is not None and state.telling and next_batch(state, batch)[0].end != batch.end:
+        raise ValueError("a window begins with the batch, and not all limits are told of the last")
     catalog_to = _position_after("catalog", state.catalog_position, catalog, catalog_to)
     control_to = _position_after("control", state.control_position, control, control_to)
     taken_catalog, catalog_rejects = judge_catalog(state.entries, catalog)
@@ -106,6 +114,7 @@ def compute_step(
         catalog_to,
         control_to,
         now_us,
+        portion,
     )
     if batch is None:
         position = state.events_position
@@ -116,6 +125,9 @@ def compute_step(
 
 def next_batch(state: PartitionState, batch: EventBatch) -> tuple[EventBatch, EventBatch | None]:
     """Return as much of a batch as one step decides, and the rest if there is any."""
+    if state.telling is not None and state.begins_window(max(batch.log_times_us, default=0)):
+        # The limits that are left are told first, in the windows that hold the clock: of nothing.
+        return EventBatch(batch.start, batch.start, (), (), ()), batch
     return (batch, None) if state.policy.owners == "teams" else until_corrections(batch)
 
 
@@ -195,9 +207,8 @@ def _compute(context: Context, batch: EventBatch, quarantined: Mapping[int, str]
     notes = [_with_cause(note, batch, valid, charged) for note in posted.notes]
 
     # 7. What the record says.
-    balances = balance_states(
-        state.ledger if state.is_untold else (), posted.accounts, context.governed.limits
-    )
+    told = (account for team in decided.accounts if (account := state.ledger.get(team)) is not None)
+    balances = balance_states(told, posted.accounts, context.governed.limits)
     gone = gone_from_balances(posted.accounts, state.control.limits, context.governed.limits)
     sections = dict(usage.sections) | encode_limits(decided, causes, balances, notes, gone)
     sections |= encode_ledger(state.ledger, posted)
@@ -220,6 +231,7 @@ def _compute(context: Context, batch: EventBatch, quarantined: Mapping[int, str]
             context.control,
             usage.late,
             decided.stands,
+            telling=decided.telling,
             used=None if context.corrections else used,
             accounts=posted.accounts,
             ahead=posted.ahead,
@@ -315,20 +327,25 @@ def _decide_limits(
     """
     state, limits, zone_of = context.state, context.governed.limits, context.entries.zone_of
     anew = context.governed.limits_named_by(context.control)
-    if using is _NOT_ASKED:
-        return Decided(), {}, None
-    used = state.totals.by_window(using.keys, using.totals, zone_of) if using.keys else {}
-    if not len(limits) and not anew:
+    used: Mapping[Window, Used] | None = None
+    if using is not _NOT_ASKED:
+        used = state.totals.by_window(using.keys, using.totals, zone_of) if using.keys else {}
+    if not (len(limits) or anew or state.is_untold or state.telling):
         return Decided(), {}, used
     decision = Decision(
         state.totals,
         state.reached,
-        Side(state.control.limits, state.entries.zone_of, state.told_us),
+        Side(state.control.limits, state.entries.zone_of, state.told_us, state.telling),
         Side(limits, zone_of, clock_us),
-        Spent(using.uses, used, _corrected(context, clock_us)),
+        Spent(using.uses, used or {}, _corrected(context, clock_us)),
         anew,
     )
-    decided = decision.decide(state.clock_us, tell_all=state.is_untold)
+    decided = decision.decide(
+        state.clock_us,
+        is_untold=state.is_untold,
+        accounts=(account.team_id for account in state.ledger),
+        portion=context.portion,
+    )
     causes = {
         one.at: cause_of(batch, valid, int(using.at[one.at]))
         for one in decided.crossings

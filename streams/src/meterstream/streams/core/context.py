@@ -53,6 +53,8 @@ class Context:
     catalog_to: int
     control_to: int
     now_us: int
+    portion: int
+    """The most limits that are told since their window, or their generation, begins."""
 
     @property
     def policy(self) -> Policy:

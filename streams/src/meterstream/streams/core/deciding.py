@@ -7,57 +7,27 @@ hard limit blocks while the total of the window that holds the clock is not belo
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .cells import CellKey
+from .crossings import Crossing, CrossingKind, Decided, Reason, place_of
 from .limits import (
     Index,
     Limit,
     LimitKey,
-    Limits,
     Reached,
-    Stand,
     Standings,
     stands_of,
     with_stands,
 )
-from .policy import QUARTER_US
-from .totals import MEASURES, Subjects, Totals, Used, ZoneOf
-from .windows import KINDS, Window, windows_at
+from .running import NO_USES, Running, Uses, Walk
+from .telling import PORTION, Portion, Side, Teller
+from .totals import MEASURES, Totals, Used
+from .windows import KINDS, Window
 
 _I64 = NDArray[np.int64]
-
-CrossingKind = Literal["reset", "reached", "blocked"]
-Reason = Literal["window", "changed", "removed", "corrected"]
-
-_ORDER: Final[dict[CrossingKind, int]] = {"reset": 0, "reached": 1, "blocked": 2}
-
-
-@dataclass(frozen=True, slots=True)
-class Uses:
-    """What counted events used, in the order of their offsets. Arrays of one length."""
-
-    keys: Sequence[CellKey]
-    """The different cells they belong to."""
-    cell: _I64
-    """Which of `keys` each belongs to."""
-    amounts: _I64
-    """Shape (uses, MEASURES); none is negative."""
-
-    def totals(self) -> _I64:
-        """Return what was used by cell, shape (keys, MEASURES)."""
-        order = np.argsort(self.cell, kind="stable")
-        by_cell = self.cell[order]
-        starts = np.concatenate(([0], np.flatnonzero(by_cell[1:] != by_cell[:-1]) + 1))
-        found: _I64 = np.add.reduceat(self.amounts[order], starts, axis=0)
-        return found
-
-
-NO_USES: Final = Uses((), np.zeros(0, np.int64), np.zeros((0, len(MEASURES)), np.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,59 +39,6 @@ class Spent:
     """`uses` by window and subject."""
     corrected: Mapping[Window, Used] = field(default_factory=dict)
     """What corrections add or take back, before the events of the record count."""
-
-
-@dataclass(frozen=True, slots=True)
-class Crossing:
-    """A level was reached, or a hard limit began or ceased to block."""
-
-    kind: CrossingKind
-    limit: Limit
-    window: Window
-    used: int
-    """The total: with the event that made the difference where one did."""
-    level_permille: int = 0
-    """Of `reached`."""
-    reason: Reason | None = None
-    """Of `reset`."""
-    at: int | None = None
-    """Which of the uses made the difference; None where no event did."""
-
-
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """Where limits stand after a record, and what happened to them with it."""
-
-    standings: tuple[Standings, ...] = ()
-    """Of one limit and window the last one holds."""
-    crossings: tuple[Crossing, ...] = ()
-    """In the order of their events; first those that no event caused."""
-    stands: tuple[Stand, ...] = ()
-    """The levels that were not reached before."""
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """What limits are in force, and when, on one side of a record."""
-
-    limits: Limits
-    zone_of: ZoneOf
-    clock_us: int
-    """Before the record: the clock for which limits were told last."""
-
-    def window_of(self, limit: Limit) -> Window:
-        """Return the window in which a limit holds now; one that was just set holds from then."""
-        return limit.window_at(self.zone_of(limit.key[0]), max(self.clock_us, limit.since_us))
-
-
-def begun(before: Side, after: Side) -> bool:
-    """Tell whether a window has begun, for any limit, between the clocks of two sides."""
-    if before.clock_us // QUARTER_US == after.clock_us // QUARTER_US:
-        return False
-    zones = {after.zone_of(limit.key[0]) for limit in _of_windows(after.limits)}
-    return any(
-        windows_at(zone, before.clock_us) != windows_at(zone, after.clock_us) for zone in zones
-    )
 
 
 def _of_windows(limits: Iterable[Limit]) -> list[Limit]:
@@ -144,36 +61,47 @@ class Decision:
         """`anew` are the limits that entries of the record set or removed."""
         self._totals, self._before, self._after = totals, before, after
         self._spent, self._anew = spent, anew
+        self._reached_before = reached
         self._reached = with_stands(reached, (), anew) if anew else reached
         self._standings: list[Standings] = []
         self._crossings: list[Crossing] = []
         self._new: dict[Window, dict[LimitKey, int]] = {}
         """Levels that are reached with this record."""
-        self._walk: _Walk | None = None
+        self._walk: Walk | None = None
         self._turning: dict[LimitKey, None] = {}
         """Limits that may have begun or ceased to block."""
+        self._crossed: dict[LimitKey, None] = {}
+        """Limits that reached a level by an event."""
+        self._overdue: list[Crossing] = []
+        """What the beginning of a window did to limits that were not told of it at once."""
 
-    def decide(self, set_us: int, tell_all: bool) -> Decided:
+    def decide(
+        self,
+        set_us: int,
+        *,
+        is_untold: bool = False,
+        accounts: Iterable[str] = (),
+        portion: int = PORTION,
+    ) -> Decided:
         """Return where limits stand after the record.
 
-        `set_us` is the clock before the events of the record. `tell_all` tells every limit, as
-        for those who know nothing yet.
+        `set_us` is the clock before the events of the record. `is_untold` says that nothing was
+        told in this generation: every limit is, and `accounts`, for those who know nothing yet.
+        Of limits that are told since their window or generation begins, `portion` are at most.
         """
+        teller = Teller.of(self._before, self._after, is_untold)
         self._set(set_us)
         for window in {**self._spent.used, **self._spent.corrected}:
-            self._use(window)
-        self._begin(tell_all)
+            self._use(window, teller)
+        told = self._begin(teller, accounts, portion)
         self._turn()
-        self._crossings.sort(
-            key=lambda one: (
-                -1 if one.at is None else one.at,
-                one.limit.key,
-                _ORDER[one.kind],
-                one.level_permille,
-            )
+        return Decided(
+            tuple(self._standings),
+            (*sorted(self._overdue, key=place_of), *sorted(self._crossings, key=place_of)),
+            tuple(stands_of(self._new)),
+            told.accounts,
+            told.telling,
         )
-        stands = tuple(stands_of(self._new))
-        return Decided(tuple(self._standings), tuple(self._crossings), stands)
 
     # --- totals ---
 
@@ -207,13 +135,13 @@ class Decision:
 
     def _remove(self, limit: Limit) -> None:
         """Tell that a limit holds no longer, in the window in which it was told last."""
-        window = self._before.window_of(limit)
+        window = self._before.last_of(limit)
         index = Index.of([limit], self._totals.subjects)
         used = self._used_after(window, index.subject)[:, limit.measure]
         none = np.zeros(1, np.int64)
         self._standings.append(Standings(window, index, none, used, none, are_removed=True))
 
-    def _use(self, window: Window) -> None:
+    def _use(self, window: Window, teller: Teller | None) -> None:
         """The limits of those that used something, or that were corrected."""
         spent, totals = self._spent, self._totals
         parts = [part[window].subjects for part in (spent.used, spent.corrected) if window in part]
@@ -231,6 +159,9 @@ class Decision:
         told = totals.used(window, subjects)[which, measure]
         before = told + fixed
         was = self._known(window, index, rows)
+        if self._before.telling is not None and teller is not None:
+            late = self._are_late(teller, window, [index.limits[row] for row in rows.tolist()])
+            was[late] = self._reach(window, index, rows[late], told[late], was[late])
         if fixed.any():
             some = fixed != 0
             was[some] = self._reach(window, index, rows[some], before[some], was[some])
@@ -244,33 +175,77 @@ class Decision:
                     used, at = reaching.first(limit.amount_of(level))
                     self._crossings.append(Crossing("reached", limit, window, used, level, at=at))
             self._new.setdefault(window, {})[limit.key] = int(now[i])
+            self._crossed[limit.key] = None
         self._standings.append(Standings(window, index, rows, after, now))
         turned = index.blocked(rows, told) != index.blocked(rows, after)
         self._turning |= {index.keys[rows[i]]: None for i in np.flatnonzero(turned).tolist()}
 
-    def _begin(self, tell_all: bool) -> None:
-        """The limits whose window has begun since they were told last."""
+    def _are_late(
+        self, teller: Teller, window: Window, limits: Sequence[Limit]
+    ) -> NDArray[np.bool_]:
+        """Tell which limits should have been told in a window before the events of the record."""
+        concerned = (
+            teller.concerns(limit) and self._before.window_of(limit) == window for limit in limits
+        )
+        return np.fromiter(concerned, np.bool_, len(limits))
+
+    def _begin(self, teller: Teller | None, accounts: Iterable[str], most: int) -> Portion:
+        """The limits whose window has begun since they were told last, a portion of them.
+
+        Those to which something happens with this record are told in any case, and those of owners
+        whose zone has changed.
+        """
+        limits = {limit.key: limit for limit in self._moved()}
+        self._turning |= dict.fromkeys(limits)
+        if teller is None:
+            portion = Portion([], [], None)
+        else:
+            named = map(self._after.limits.get, self._turning | self._crossed)
+            limits |= {one.key: one for one in named if one is not None and teller.concerns(one)}
+            portion = teller.portion(most, accounts, limits)
+        self._tell([*limits.values(), *portion.limits])
+        if portion.telling is None:
+            return portion
+        also = frozenset(key for key in limits if key > portion.telling.upto)
+        return replace(portion, telling=replace(portion.telling, also=also))
+
+    def _moved(self) -> list[Limit]:
+        """Return the limits whose window is another one since their owner's zone changed."""
         before, after = self._before, self._after
-        zones_are_same = before.zone_of == after.zone_of
-        if not tell_all and zones_are_same and not begun(before, after):
-            return
-        groups: dict[tuple[Window, Window], list[Limit]] = {}
-        for limit in _of_windows(after.limits):
-            windows = before.window_of(limit), after.window_of(limit)
-            # One that was set when the clock was behind its window was told too early to be seen.
-            comes = before.clock_us < windows[1].start_us <= after.clock_us
-            if tell_all or comes or windows[0] != windows[1]:
-                groups.setdefault(windows, []).append(limit)
-        for (last, window), limits in groups.items():
+        if before.zone_of == after.zone_of:
+            return []
+        moved = [
+            owner_id
+            for owner_id in after.limits.owners()
+            if before.zone_of(owner_id) != after.zone_of(owner_id)
+        ]
+        return [
+            limit
+            for owner_id in moved
+            for limit in _of_windows(after.limits.of_owner(owner_id))
+            if before.last_of(limit) != after.window_of(limit)
+        ]
+
+    def _tell(self, told: Iterable[Limit]) -> None:
+        """Tell where limits stand, and see whether they block since they were told last."""
+        before, after = self._before, self._after
+        groups: dict[tuple[Window, Window, Window], list[Limit]] = {}
+        for limit in told:
+            windows = before.last_of(limit), before.window_of(limit), after.window_of(limit)
+            groups.setdefault(windows, []).append(limit)
+        for (last, then, window), limits in groups.items():
             index = Index.of(limits, self._totals.subjects)
             rows = np.argsort(index.rank)
             subjects, measure = index.subject[rows], index.measure[rows]
             at = np.arange(len(rows))
-            told = self._totals.used(last, subjects)[at, measure]
+            was, became = (
+                index.blocked(rows, self._totals.used(one, subjects)[at, measure])
+                for one in (last, then)
+            )
             used = self._used_after(window, subjects)[at, measure]
             self._stand(window, index, rows, used)
-            turned = index.blocked(rows, told) != index.blocked(rows, used)
-            self._turning |= {index.keys[rows[i]]: None for i in np.flatnonzero(turned).tolist()}
+            turns = (was != became) | (became != index.blocked(rows, used))
+            self._turning |= {index.keys[rows[i]]: None for i in np.flatnonzero(turns).tolist()}
 
     def _stand(self, window: Window, index: Index, rows: _I64, used: _I64) -> None:
         """Tell where limits stand, with the levels that they reached by no event."""
@@ -298,25 +273,51 @@ class Decision:
 
     # --- which event it was ---
 
-    def _reaching(self, limit: Limit, window: Window, before: int) -> "_Running":
+    def _reaching(self, limit: Limit, window: Window, before: int) -> Running:
         subjects = self._totals.subjects
         if self._walk is None:
-            self._walk = _Walk(self._spent.uses, subjects)
+            self._walk = Walk(self._spent.uses, subjects)
         return self._walk.over(subjects.number(limit.subject), limit.measure, window, before)
 
     # --- what blocks ---
 
     def _turn(self) -> None:
         """Tell which limits began or ceased to block, of those that may have."""
+        before, after = self._before, self._after
         for key in self._turning:
-            old, new = self._before.limits.get(key), self._after.limits.get(key)
-            last = None if old is None else self._standing(old, self._before.window_of(old), True)
-            now = None if new is None else self._standing(new, self._after.window_of(new), False)
+            old, new = before.limits.get(key), after.limits.get(key)
+            last = None if old is None else self._standing(old, before.window_of(old), True)
+            if old is not None and last is not None and not before.is_told(key):
+                self._catch_up(self._standing(old, before.last_of(old), True), last)
+                if key in self._anew or (new and after.window_of(new) != last.window):
+                    self._catch_up_with_levels(last)
+            now = None if new is None else self._standing(new, after.window_of(new), False)
             was_blocked, is_blocked = (one is not None and one.blocks for one in (last, now))
             if now is not None and is_blocked and not was_blocked:
                 self._crossings.append(self._blocked(now))
             elif last is not None and was_blocked and not is_blocked:
                 self._crossings.append(self._reset(last, now))
+
+    def _catch_up(self, told: "_Standing | None", last: "_Standing") -> None:
+        """Tell what the window has done to a limit that should have been told of it before."""
+        was_blocked = told is not None and told.blocks
+        if last.blocks != was_blocked:
+            kind: CrossingKind = "blocked" if last.blocks else "reset"
+            reason: Reason | None = None if last.blocks else "window"
+            crossing = Crossing(kind, last.limit, last.window, last.used, reason=reason)
+            self._overdue.append(crossing)
+
+    def _catch_up_with_levels(self, last: "_Standing") -> None:
+        """Tell the levels with which a window began that a limit has left, or its version."""
+        limit, window = last.limit, last.window
+        if self._before.last_of(limit) == window and not self._before.tells_all:
+            return
+        was = self._reached_before.get(window, {}).get(limit.key, 0)
+        self._overdue += [
+            Crossing("reached", limit, window, last.used, level)
+            for level in limit.levels
+            if level > was and last.used >= limit.amount_of(level)
+        ]
 
     def _blocked(self, now: "_Standing") -> Crossing:
         limit, window, used, at = now.limit, now.window, now.used, None
@@ -357,47 +358,6 @@ class _Standing:
             and self.window.end_us > self.limit.since_us
             and self.used >= self.limit.data.amount
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Running:
-    """The running total of one limit over the uses that it counts."""
-
-    at: _I64
-    """Which uses these are."""
-    totals: _I64
-
-    def first(self, amount: int) -> tuple[int, int]:
-        """Return the first total that comes to an amount, and the use with which it does."""
-        i = int(np.searchsorted(self.totals, amount))
-        return int(self.totals[i]), int(self.at[i])
-
-
-class _Walk:
-    """Finds the uses of a subject one by one."""
-
-    def __init__(self, uses: Uses, subjects: Subjects) -> None:
-        self._uses = uses
-        self._by_cell = np.argsort(uses.cell, kind="stable")
-        ends = np.searchsorted(uses.cell[self._by_cell], np.arange(len(uses.keys) + 1))
-        self._ends: list[int] = ends.tolist()
-        self._cells: dict[int, list[int]] = {}
-        for cell, key in enumerate(uses.keys):
-            for subject in subjects.of(key):
-                self._cells.setdefault(subject, []).append(cell)
-
-    def over(self, subject: int, measure: int, window: Window, before: int) -> _Running:
-        """Return the running total of a subject's measure in a window; it was `before`."""
-        keys, ends = self._uses.keys, self._ends
-        its_uses = [
-            self._by_cell[ends[cell] : ends[cell + 1]]
-            for cell in self._cells.get(subject, ())
-            if window.start_us <= keys[cell][0] * 1_000_000 < window.end_us
-        ]
-        at = np.sort(np.concatenate([np.zeros(0, np.int64), *its_uses]))
-        amounts = self._uses.amounts[at, measure]
-        counts = amounts > 0
-        return _Running(at[counts], before + np.cumsum(amounts[counts]))
 
 
 def _of(part: Mapping[Window, Used], window: Window, subjects: _I64) -> _I64:

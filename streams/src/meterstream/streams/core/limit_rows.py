@@ -16,7 +16,7 @@ from meterstream.schemas.rows import LIMIT_STATE
 from meterstream.schemas.times import to_us
 
 from .arrow import decode_rows, encode_columns
-from .deciding import Crossing, Decided
+from .crossings import Crossing, Decided
 from .limits import Index, Stand, Standings
 from .windows import Window
 
@@ -42,6 +42,8 @@ def encode_limits(
     # Of a limit that goes on in another window the last row is the one that holds.
     if tables := [table for table in (gone, *standings, balances) if table]:
         sections[Section.LIMIT_STATES] = _encode_states(tables)
+    if decided.telling is not None:
+        sections[Section.LIMITS_TOLD] = decided.telling.encode()
     if decided.crossings or notes:
         rows = [*(_crossing(one, causes) for one in decided.crossings), *notes]
         sections[Section.CROSSINGS] = json.dumps(rows).encode()

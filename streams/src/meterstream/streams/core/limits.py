@@ -1,7 +1,9 @@
 """Limits: which are in force, and where each stands."""
 
+from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -9,7 +11,7 @@ from numpy.typing import NDArray
 
 from meterstream.schemas.control import LimitSetData
 
-from .totals import MEASURES, Subject, Subjects
+from .totals import MEASURES, Subject, Subjects, ZoneOf
 from .windows import KINDS, Kind, Window, windows_at
 
 _I64 = NDArray[np.int64]
@@ -209,6 +211,11 @@ class Limits:
     def __init__(self, limits: Mapping[LimitKey, Limit] | None = None) -> None:
         self._by_key: dict[LimitKey, Limit] = dict(limits or {})
         self._indexed: tuple[Subjects, dict[Kind, Index]] | None = None
+        self._zones: tuple[ZoneOf, frozenset[str]] | None = None
+
+    @cached_property
+    def _keys(self) -> list[LimitKey]:
+        return sorted(self._by_key)
 
     def __len__(self) -> int:
         return len(self._by_key)
@@ -219,6 +226,27 @@ class Limits:
     def get(self, key: LimitKey) -> Limit | None:
         """Return the version of a limit that is in force."""
         return self._by_key.get(key)
+
+    def keys_after(self, key: LimitKey) -> list[LimitKey]:
+        """Return the keys of all limits that come after one, in their order."""
+        return self._keys[bisect_right(self._keys, key) :]
+
+    def of_owner(self, owner_id: str) -> list[Limit]:
+        """Return the limits of a team or an organisation."""
+        keys = self._keys
+        first, last = (bisect_right(keys, (one, "")) for one in (owner_id, owner_id + "\0"))
+        return [self._by_key[key] for key in keys[first:last]]
+
+    def owners(self) -> list[str]:
+        """Return the teams, or the organisations, that have limits."""
+        return list(dict.fromkeys(owner_id for owner_id, _ in self._keys))
+
+    def zones(self, zone_of: ZoneOf) -> frozenset[str]:
+        """Return the zones in which windows of limits begin."""
+        if self._zones is None or self._zones[0] != zone_of:
+            owners = {one.key[0] for one in self._by_key.values() if one.data.window in KINDS}
+            self._zones = zone_of, frozenset(map(zone_of, owners))
+        return self._zones[1]
 
     def changed(self, changes: Mapping[LimitKey, Limit | None]) -> "Limits":
         """Return the limits after some were set, or removed (None)."""

@@ -19,7 +19,8 @@ from .cells import CellKey
 from .clock import run_clock
 from .columns import times_to_us
 from .context import Context, Verdicts, candidates_of, cause_of, decided_step
-from .deciding import Decided, Decision, Side, Spent, Uses
+from .crossings import Decided
+from .deciding import Decision, Spent
 from .judge import judge_identities
 from .limit_rows import CauseOf, encode_limits
 from .organisation_events import OrganisationUsed, read_usage, until_corrections
@@ -30,8 +31,10 @@ from .organisation_rows import (
     folded,
     key_of,
 )
+from .running import Uses
 from .state import Changes
 from .step import Step
+from .telling import Side
 from .totals import MEASURES, Totals, Used, ZoneOf
 from .valid import Valid
 from .windows import Window
@@ -136,6 +139,7 @@ def compute_organisations(
             catalog=context.catalog,
             control=context.control,
             stands=decided.stands,
+            telling=decided.telling,
             organisation_usage=usage,
             counted=up_to,
         ),
@@ -156,13 +160,13 @@ def _decide(
     state, limits = context.state, context.governed.limits
     zone_of = context.entries.zone_of_organisation
     anew = context.governed.limits_named_by(context.control)
-    if not len(limits) and not anew:
+    if not (len(limits) or anew or state.is_untold or state.telling):
         return Decided(), {}
     over_us = clock_us - context.policy.horizon_us
     decision = Decision(
         state.totals,
         state.reached,
-        Side(state.control.limits, state.zone_of, state.told_us),
+        Side(state.control.limits, state.zone_of, state.told_us, state.telling),
         Side(limits, zone_of, clock_us),
         Spent(
             used.uses(),
@@ -171,7 +175,7 @@ def _decide(
         ),
         anew,
     )
-    decided = decision.decide(state.clock_us, tell_all=state.is_untold)
+    decided = decision.decide(state.clock_us, is_untold=state.is_untold, portion=context.portion)
     return decided, {
         one.at: _cause_of(batch, valid, int(used.at[one.at]))
         for one in decided.crossings

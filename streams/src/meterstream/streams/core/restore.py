@@ -31,6 +31,7 @@ from .sections import encode_sessions
 from .sessions import Session
 from .state import Beginning, Changes, LastEvent, NotNext, PartitionState, header_closed_us
 from .step import Step
+from .telling import Telling
 from .total_rows import (
     KnownTotals,
     decode_reached,
@@ -233,6 +234,9 @@ def decode_changes(value: bytes) -> Changes:
             else None,
             written=decode_ledger(sections),
             ahead=decode_ahead(sections[Section.AHEAD]) if Section.AHEAD in sections else {},
+            telling=Telling.decode(sections[Section.LIMITS_TOLD])
+            if Section.LIMITS_TOLD in sections
+            else None,
             organisation_usage=decode_organisation_usage(sections[Section.ORGANISATION_USAGE])
             if Section.ORGANISATION_USAGE in sections
             else None,

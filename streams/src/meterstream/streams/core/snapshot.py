@@ -24,6 +24,7 @@ from .policy import Policy
 from .sections import encode_sessions
 from .sessions import Session
 from .state import LastEvent, PartitionState
+from .telling import Telling
 from .total_rows import (
     decode_reached,
     decode_totals,
@@ -99,6 +100,8 @@ def take_snapshot(state: PartitionState) -> Snapshot:
         keep("accounts", pack_sections(some))
     if state.reached:
         keep("reached", encode_reached(state.reached))
+    if state.telling is not None:
+        keep("telling", state.telling.encode())
     manifest = {
         "layout": LAYOUT,
         "partition": state.partition,
@@ -208,6 +211,8 @@ def _load_segment(state: PartitionState, kind: str, data: bytes) -> None:
                 state.totals.load(*known)
         case "reached":
             state.reached = with_stands(state.reached, decode_reached(data))
+        case "telling":
+            state.telling = Telling.decode(data)
         case _:
             raise ValueError("this kind of segment is unknown here")
 

@@ -11,7 +11,6 @@ from .accounts import Account
 from .cells import NO_CELLS, CellValues, OpenCells
 from .control import Control
 from .corrections import Corrected
-from .deciding import Side, begun
 from .dedup import Dedup, Ids
 from .entries import Entries, KeptEntry
 from .ledger import Ledger
@@ -21,6 +20,7 @@ from .organisation_rows import OrganisationUsage, UpTo
 from .policy import MINUTE_US, SECOND_US, Policy
 from .read import PartitionOf
 from .sessions import Session, SessionKey, is_forgotten
+from .telling import Side, Telling, begun
 from .total_rows import KnownTotals
 from .totals import Totals, Used, ZoneOf
 from .using import Recorded, used_by
@@ -79,6 +79,8 @@ class Changes:
     """What the record says of them, where they are read back."""
     ahead: Mapping[str, int] = field(default_factory=dict)
     """By team without an account, the latest event time that the clock has not passed."""
+    telling: Telling | None = None
+    """Which limits are told after a step, if some are left; `also` has those of the record."""
     used: Mapping[Window, Used] | None = None
     """What was used by window and subject, where it is known: of the state that computed it."""
     organisation_usage: OrganisationUsage | None = None
@@ -129,8 +131,10 @@ class PartitionState:
     told_us: int = field(init=False)
     """The clock after the last step: limits were told where they stand in the windows that held
     it."""
+    telling: Telling | None = None
+    """Which limits were not told for that clock yet; None if all were."""
     is_untold: bool = True
-    """Whether this generation has told nothing of limits yet: its first step tells all."""
+    """Whether this generation has told nothing of limits yet: it tells all."""
     ids_since_us: int = field(init=False)
     """Identities of events from here on are all kept. Never goes back, so that a meter that is
     started with a longer horizon takes no event whose identity is forgotten."""
@@ -180,12 +184,20 @@ class PartitionState:
     @property
     def is_due(self) -> bool:
         """Whether a step without events has something to tell, since the clock went on."""
-        limits, zone_of = self.control.limits, self.zone_of
-        if self.ledger.due_us <= self.clock_us:
+        if self.ledger.due_us <= self.clock_us or self.telling is not None:
             return True
         if self.is_untold:
-            return len(limits) > 0 or len(self.ledger) > 0
-        return begun(Side(limits, zone_of, self.told_us), Side(limits, zone_of, self.clock_us))
+            return len(self.control.limits) > 0 or len(self.ledger) > 0
+        return self.begins_window(self.clock_us)
+
+    def begins_window(self, until_us: int) -> bool:
+        """Tell whether a window of limits begins, since they were told, until the clock is there.
+
+        A time that the clock has passed is as good as the clock's.
+        """
+        limits, zone_of = self.control.limits, self.zone_of
+        until_us = max(until_us, self.clock_us)
+        return begun(Side(limits, zone_of, self.told_us), Side(limits, zone_of, until_us))
 
     def apply_changes(
         self, header: Header, changes: Changes, journal_offset: int, timestamp_us: int
@@ -216,6 +228,9 @@ class PartitionState:
         self.ledger.apply(accounts)
         self.counted |= {one.partition: one for one in changes.counted}
         self.totals.add(used)
+        if header.kind is Kind.STEP:
+            telling = changes.telling
+            self.telling = None if telling is None else telling.following(self.telling)
         self._take_stands(changes)
         self.link = chain.link
         self.ledger.look_ahead(changes.ahead, self.clock_us)
@@ -248,6 +263,8 @@ class PartitionState:
             self.reached = with_stands(self.reached, (), anew)
         add_stands(self.reached, changes.stands)
         over_us = self.clock_us - self.policy.horizon_us
+        if self.telling is not None:  # limits still stand in the windows of that clock
+            over_us = min(over_us, self.telling.behind_us)
         if self.totals.forget(over_us):
             self.reached = {w: levels for w, levels in self.reached.items() if w.end_us > over_us}
 

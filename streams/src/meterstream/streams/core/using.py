@@ -13,8 +13,8 @@ from meterstream.schemas.rows import CELL_SUMS
 
 from .cells import NO_CELLS, CellKey, CellValues, OpenCells
 from .corrections import Correction
-from .deciding import Uses
 from .pricing import Priced
+from .running import Uses
 from .sessions import Session, SessionKey
 from .totals import MEASURES, Totals, Used, ZoneOf
 from .windows import Window
