@@ -19,6 +19,12 @@ def test_every_fault_is_named_at_once() -> None:
     assert "\n  odd: " in text
 
 
+def test_no_fewer_processes_share_an_organisation_than_a_team() -> None:
+    """Whoever runs a team runs for its organisation."""
+    with pytest.raises(InvalidSettings, match="GATE_ORGANISATION_PROCESSES.*not less than"):
+        GateSettings.make(kafka_bootstrap="none", gate_processes=4, gate_organisation_processes=3)
+
+
 def test_the_environment_sets_every_field() -> None:
     """One environment serves the gate and the publisher of a service."""
     settings = GateSettings.from_environment(

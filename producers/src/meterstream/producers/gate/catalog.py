@@ -1,6 +1,7 @@
 """Which organisation a team is part of, and what that is part of: as the catalog topic tells."""
 
 import json
+from collections.abc import Mapping
 from sys import intern
 from typing import Any, Final
 
@@ -76,9 +77,10 @@ class Catalog:
         self.known = True
         return True
 
-    def organisation_of(self, team: str) -> str | None:
-        """Return the organisation that a team is registered with; None if there is none."""
-        return self._told.organisations.get(team)
+    @property
+    def organisations(self) -> Mapping[str, str]:
+        """The organisation of each team that is registered with one. Always the same mapping."""
+        return self._told.organisations
 
     def upwards(self, organisation: str) -> tuple[str, ...]:
         """Return an organisation and what it is part of, upwards; each once, also in a circle."""

@@ -22,12 +22,15 @@ from meterstream.producers.exceptions import (
 )
 
 from .knowledge import Knowledge
-from .log import METADATA_TIMEOUT_S, Log
+from .log import Log
 from .metrics import GateMetrics
 from .settings import GateSettings
 
 _LOGGER: Final = logging.getLogger("meterstream.producers")
 _CLIENT_LOGGER: Final = logging.getLogger("meterstream.producers.librdkafka")
+_TIMEOUT_S: Final = 10.0
+_CATALOG_TIMEOUT_S: Final = 2.0
+"""Less: limits of teams must not wait for a catalog that does not answer."""
 _POLL_S: Final = 0.2
 _FETCH_WAIT_MS: Final = 50
 """A broker holds a fetch back where nothing is committed yet: by the client's default half a
@@ -67,8 +70,8 @@ class Follower:
         self._each_turn: Final = each_turn
         self._metrics: Final = metrics
         self._report: Final = report
-        self._states: Final = Log(settings.topic)
-        self._catalog: Final = Log(settings.catalog_topic)
+        self._states: Final = Log(settings.topic, _TIMEOUT_S)
+        self._catalog: Final = Log(settings.catalog_topic, _CATALOG_TIMEOUT_S)
         self._reads_catalog = False
         """Whether it is assigned."""
         self._catalog_problem: type[ProducerError] | None = None
@@ -151,9 +154,9 @@ class Follower:
         self._asked = {}
         # Before it is read: a topic that is made again meanwhile has another id afterwards.
         asked = self._ask()
-        self._states.topic_id = _id_of(asked[topic])
+        self._states.topic_id = _id_of(asked[topic], _TIMEOUT_S)
         self._look_at = time.monotonic() + _LOOK_S
-        found = self.consumer.list_topics(topic, timeout=METADATA_TIMEOUT_S).topics[topic]
+        found = self.consumer.list_topics(topic, timeout=_TIMEOUT_S).topics[topic]
         if found.error is not None:
             raise explain(found.error, self._settings, READING)
         if not found.partitions:
@@ -169,7 +172,7 @@ class Follower:
     def _begin_catalog(self, asked: "Future[Any]") -> list[TopicPartition]:
         """Return from where to read the catalog; nothing where it cannot be read."""
         try:
-            self._catalog.topic_id = _id_of(asked)
+            self._catalog.topic_id = _id_of(asked, _CATALOG_TIMEOUT_S)
             places = self._catalog.begin(self.consumer, 1)
         except KafkaException as error:
             self._without_catalog(error.args[0])
@@ -190,7 +193,7 @@ class Follower:
     def _ask(self) -> "dict[str, Future[Any]]":
         asked: dict[str, Future[Any]] = self._admin.describe_topics(
             TopicCollection([self._states.name, self._catalog.name]),
-            request_timeout=METADATA_TIMEOUT_S,
+            request_timeout=_TIMEOUT_S,
         )
         return asked
 
@@ -209,7 +212,7 @@ class Follower:
             if log is self._catalog and not self._reads_catalog:
                 if places := self._begin_catalog(asked):
                     self.consumer.incremental_assign(places)
-            elif asked.exception() is None and _id_of(asked) != log.topic_id:
+            elif asked.exception() is None and _id_of(asked, 0) != log.topic_id:
                 raise GateProblem(f"{log.name} was made again: it is read from its start")
 
     def _turn(self) -> None:
@@ -285,6 +288,6 @@ class Follower:
         self._report(problem)
 
 
-def _id_of(asked: "Future[Any]") -> str:
-    """Return the id of a topic; KafkaException if it cannot be told in time."""
-    return str(asked.result(METADATA_TIMEOUT_S).topic_id)
+def _id_of(asked: "Future[Any]", timeout_s: float) -> str:
+    """Return the id of a topic; KafkaException if it cannot be told."""
+    return str(asked.result(timeout_s).topic_id)

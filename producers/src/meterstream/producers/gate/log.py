@@ -4,14 +4,12 @@ from typing import Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
-METADATA_TIMEOUT_S: Final = 10.0
-
-
 class Log:
-    """How far the partitions of a topic were read."""
+    """How far the partitions of a topic were read. `timeout_s` bounds each question about it."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, timeout_s: float) -> None:
         self.name: Final = name
+        self.timeout_s: Final = timeout_s
         self.topic_id = ""
         self._next: Final[dict[int, int]] = {}
         """The offset behind the last record taken, by partition."""
@@ -48,4 +46,4 @@ class Log:
 
     def _look_for_end(self, consumer: Consumer, number: int) -> None:
         place = TopicPartition(self.name, number)
-        _, self._ends[number] = consumer.get_watermark_offsets(place, timeout=METADATA_TIMEOUT_S)
+        _, self._ends[number] = consumer.get_watermark_offsets(place, timeout=self.timeout_s)

@@ -47,6 +47,9 @@ class Organisations:
         self.in_use = True
         """Whether `above` is to be asked: not, while it is certain that there are no limits."""
         self._states_known = False
+        self._certain = False
+        """Whether it is known which limits there are, and above whom those that may refuse."""
+        self._organisation_of: Final = self.catalog.organisations
         self._index: Final = Index()
         self._hard: Final[set[bytes]] = set()
         self._above: dict[str, Above] = {}
@@ -57,9 +60,9 @@ class Organisations:
     def above(self, team: str) -> Above | None:
         """Return the limits above a team; None if there are none, UNKNOWN if nobody can tell."""
         above = self._above  # before all that it rests on: see _changed
-        if not (self._states_known and (self.catalog.known or not self._hard)):
+        if not self._certain:
             return UNKNOWN
-        organisation = self.catalog.organisation_of(team)
+        organisation = self._organisation_of.get(team)
         if organisation is None:
             return None
         found = above.get(organisation)
@@ -109,6 +112,7 @@ class Organisations:
 
     def _changed(self) -> None:
         """Throw away what was worked out: last, so that nobody keeps what rests on the past."""
+        self._certain = self._states_known and (self.catalog.known or not self._hard)
         self.in_use = not self._states_known or bool(self._index.cells)
         self._above = {}
 

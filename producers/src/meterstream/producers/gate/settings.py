@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Final, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from meterstream.producers.settings import KafkaSettings
 from meterstream.schemas.topics import CATALOG, LIMIT_STATES
@@ -55,6 +55,15 @@ class GateSettings(KafkaSettings):
     """After how long a reservation that nobody settled is given up. Longer than any run takes."""
     gate_clock_margin_s: Annotated[float, Field(ge=0, le=300)] = 5.0
     """By how much this machine's clock may differ from the broker's."""
+
+    @field_validator("gate_organisation_processes")
+    @classmethod
+    def _not_fewer_than_share_a_team(cls, sharing: int | None, info: ValidationInfo) -> int | None:
+        if sharing is not None and sharing < info.data.get("gate_processes", 1):
+            raise ValueError(
+                "not less than gate_processes: who runs a team runs for its organisation"
+            )
+        return sharing
 
     @property
     def catalog_topic(self) -> str:

@@ -40,7 +40,7 @@ class Sharing(NamedTuple):
 def sharing(settings: GateSettings) -> tuple[Sharing, Sharing]:
     """Return how limits of teams are shared, and how those of organisations."""
     processes, settling_s = settings.gate_processes, settings.gate_settling_s
-    of_organisations = max(processes, settings.gate_organisation_processes or processes)
+    of_organisations = settings.gate_organisation_processes or processes
     return (
         Sharing(processes, settling_s),
         Sharing(of_organisations, settling_s + SECOND_STAGE_S),
