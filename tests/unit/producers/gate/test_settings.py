@@ -21,7 +21,7 @@ def test_every_fault_is_named_at_once() -> None:
 
 def test_no_fewer_processes_share_an_organisation_than_a_team() -> None:
     """Whoever runs a team runs for its organisation."""
-    with pytest.raises(InvalidSettings, match="GATE_ORGANISATION_PROCESSES.*not less than"):
+    with pytest.raises(InvalidSettings, match=r"GATE_ORGANISATION_PROCESSES.*not less than"):
         GateSettings.make(kafka_bootstrap="none", gate_processes=4, gate_organisation_processes=3)
 
 
