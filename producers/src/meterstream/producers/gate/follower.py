@@ -154,7 +154,7 @@ class Follower:
         self._asked = {}
         # Before it is read: a topic that is made again meanwhile has another id afterwards.
         asked = self._ask()
-        self._states.topic_id = _id_of(asked[topic], _TIMEOUT_S)
+        self._states.topic_id = _id_of(asked[topic])
         self._look_at = time.monotonic() + _LOOK_S
         found = self.consumer.list_topics(topic, timeout=_TIMEOUT_S).topics[topic]
         if found.error is not None:
@@ -172,7 +172,7 @@ class Follower:
     def _begin_catalog(self, asked: "Future[Any]") -> list[TopicPartition]:
         """Return from where to read the catalog; nothing where it cannot be read."""
         try:
-            self._catalog.topic_id = _id_of(asked, _CATALOG_TIMEOUT_S)
+            self._catalog.topic_id = _id_of(asked)
             places = self._catalog.begin(self.consumer, 1)
         except KafkaException as error:
             self._without_catalog(error.args[0])
@@ -212,7 +212,7 @@ class Follower:
             if log is self._catalog and not self._reads_catalog:
                 if places := self._begin_catalog(asked):
                     self.consumer.incremental_assign(places)
-            elif asked.exception() is None and _id_of(asked, 0) != log.topic_id:
+            elif asked.exception() is None and _id_of(asked) != log.topic_id:
                 raise GateProblem(f"{log.name} was made again: it is read from its start")
 
     def _turn(self) -> None:
@@ -288,6 +288,6 @@ class Follower:
         self._report(problem)
 
 
-def _id_of(asked: "Future[Any]", timeout_s: float) -> str:
-    """Return the id of a topic; KafkaException if it cannot be told."""
-    return str(asked.result(timeout_s).topic_id)
+def _id_of(asked: "Future[Any]") -> str:
+    """Return the id of a topic; KafkaException if it cannot be told in time."""
+    return str(asked.result(_TIMEOUT_S).topic_id)

@@ -4,6 +4,7 @@ from typing import Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
+
 class Log:
     """How far the partitions of a topic were read. `timeout_s` bounds each question about it."""
 
