@@ -297,6 +297,8 @@ def test_corrections_go_all_the_way(stack: RunningStack, tmp_path: Path) -> None
     ]  # fmt: skip
     client.close()
     assert balance_micro() == 8_999_000
+    (left,) = stack("credits", "grants", "--team", "acme", "--json").json["grants"]
+    assert (left["left_micro"], left["status"]) == (8_999_000, "open")
     explained = stack("credits", "explain", "b", "--json").json
     assert (explained["credits_micro"], explained["paid_micro"]) == (250_500, {"funded": 250_500})
 

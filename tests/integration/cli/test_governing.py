@@ -233,7 +233,8 @@ def test_the_catalog_and_what_rests_on_it(govern_by: Command) -> None:
     other = govern_by("credits", "grant", "2", "--id", "g", "--team", "acme")
     assert (other.exit_code, "granted to acme already" in other.stderr) == (2, True)
     (row,) = govern_by("credits", "grants", "--json").json["grants"]
-    assert (row["grant_id"], row["amount_micro"]) == ("g", 1)
+    assert (row["grant_id"], row["amount_micro"], row["left_micro"]) == ("g", 1, None)
+    assert "what is left is not known: " in govern_by("credits", "grants").stderr
     plan = ("subscriptions", "set", "--team", "acme", "--plan")
     assert "there is no plan" in govern_by(*plan, "team-1@1").stderr
     assert govern_by(*plan, "team-1000@1", "--anchor-day", "31", "--json").json["in_force"]

@@ -22,6 +22,7 @@ from tests.support.journal import TODAY_US, Writer, decoded
 
 from meterstream.cli.corrections.look_up import paid_for_run
 from meterstream.cli.corrections.sessions import find_session
+from meterstream.cli.entries.granted import Left, read_left
 from meterstream.cli.errors import BadInput
 from meterstream.schemas.journal import Section, unpack_sections
 from meterstream.schemas.verdicts import Verdict
@@ -78,6 +79,10 @@ def test_credits_are_stored_and_given_back(migrated: Client, store: ClickHouseSt
         ("g-1", 300, 1),
         ("g-2", 0, 0),
     ]
+    stored = read_left(migrated, "team")
+    assert stored.grants["team", "g-1"] == Left("open", 300, 0, 0)
+    assert stored.until is not None
+    assert read_left(migrated, "other").grants == {}
     drawn = "SELECT event_offset, control_offset, grant_id, kind, amount_micro FROM draws FINAL"
     assert rows(f"{drawn} ORDER BY journal_offset, number") == [
         (0, -1, "g-2", "reward", 200),

@@ -3,7 +3,7 @@
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import click
 
@@ -14,6 +14,9 @@ from meterstream.cli.entries.waiting import wait_option
 from meterstream.cli.options import Moment, data_option, json_option
 from meterstream.cli.output import note, print_json, print_table
 from meterstream.schemas.control import GrantKind
+
+if TYPE_CHECKING:
+    from meterstream.cli.entries.granted import Stored
 
 
 @click.group()
@@ -108,35 +111,62 @@ def grant(
 @data_option
 @json_option
 def grants(team: str | None, data: Path | None, as_json: bool) -> None:
-    """List what was granted by hand, oldest first. Allowances of plans are not among them.
+    """List what was granted by hand, oldest first, and what is left of each.
+
+    Allowances of plans are not among them; the table `grants` in ClickHouse has them too. What is
+    left is known from there, seconds after it was counted.
 
     \b
     Example:
       meterstream credits grants --team acme
     """
     from meterstream.cli.entries.grants import read_grants
+    from meterstream.cli.limits.age import age_text
     from meterstream.cli.money import exact_credits
     from meterstream.schemas.times import format_rfc3339
 
     found = read_grants(connect(data), team)
-    rows = [
-        {**event.data.model_dump(mode="json"), "granted_at": format_rfc3339(at)}
-        for event, at in found.values()
-    ]
+    stored, why_not = _stored_grants(data, team)
+    rows = []
+    for name, (event, at) in found.items():
+        known = stored.grants.get(name)
+        rows.append(
+            {
+                **event.data.model_dump(mode="json"),
+                "granted_at": format_rfc3339(at),
+                "left_micro": None if known is None else known.left_micro,
+                "status": None if known is None else known.status,
+            }
+        )
+    until = format_rfc3339(stored.until) if stored.until else None
     if as_json:
-        print_json({"grants": rows})
+        print_json({"grants": rows, "stored_until": until})
         return
     if not rows:
         note("note: no grants. `meterstream credits grant` makes one")
         return
     print_table(
-        ["team", "grant", "kind", "credits", "priority", "from", "expires", "granted at", "note"],
+        [
+            "team",
+            "grant",
+            "kind",
+            "credits",
+            "left",
+            "status",
+            "priority",
+            "from",
+            "expires",
+            "granted at",
+            "note",
+        ],
         [
             [
                 row["team_id"],
                 row["grant_id"],
                 row["kind"],
                 exact_credits(row["amount_micro"]),
+                "-" if row["left_micro"] is None else exact_credits(row["left_micro"]),
+                row["status"] or "-",
                 row["priority"],
                 row["starts_at"] or "-",
                 row["expires_at"] or "-",
@@ -147,6 +177,26 @@ def grants(team: str | None, data: Path | None, as_json: bool) -> None:
         ],
         left=3,
     )
+    if why_not is not None:
+        note(f"note: what is left is not known: {why_not}")
+    elif stored.until is None:
+        note("note: what is left is not known: ClickHouse has stored nothing yet")
+    else:
+        age = age_text(datetime.now(UTC) - stored.until)
+        note(f"note: what is left is as ClickHouse has it; its newest record is {age} old")
+
+
+def _stored_grants(data: Path | None, team: str | None) -> "tuple[Stored, str | None]":
+    """Return what ClickHouse knows of grants; where it cannot be asked, nothing and why."""
+    from meterstream.cli.entries.granted import Stored, read_left
+    from meterstream.cli.errors import BadInput, Unreachable
+    from meterstream.cli.server import open_clickhouse
+
+    try:
+        with open_clickhouse(data) as client:
+            return read_left(client, team), None
+    except (Unreachable, BadInput) as error:
+        return Stored({}, None), str(error)
 
 
 @credits.command()
@@ -156,10 +206,13 @@ def grants(team: str | None, data: Path | None, as_json: bool) -> None:
 def balance(team: str | None, data: Path | None, as_json: bool) -> None:
     """Show what teams have left, what they may overdraw, and whether they are blocked.
 
+    A note tells up to when was counted, and how long ago that is.
+
     \b
     Example:
       meterstream credits balance --team acme --json
     """
+    from meterstream.cli.limits.age import counted_note
     from meterstream.cli.limits.states import read_states
     from meterstream.cli.money import exact_credits
     from meterstream.schemas.control import CREDITS_LIMIT
@@ -189,8 +242,10 @@ def balance(team: str | None, data: Path | None, as_json: bool) -> None:
     else:
         whose = f"team {team} has" if team else "no team has"
         note(f"note: {whose} {'no ' if team else 'an '}account that was published")
-    if until:
-        note(f"note: counted until {until}")
+    if counted:
+        note(counted_note(counted, datetime.now(UTC)))
+    else:
+        note("note: up to when was counted is not known: is there a `meterstream publisher`?")
 
 
 for _command in (explain, corrections.void, corrections.adjust, corrections.rerate):

@@ -349,8 +349,8 @@ def _print_limits(chosen: "Mapping[LimitName, KnownLimit]", states: "States") ->
 
 def _note_age(states: "States", shown: Iterable["LimitName"]) -> None:
     """Say how old the knowledge of what is shown is, or that there is none."""
+    from meterstream.cli.limits.age import counted_note
     from meterstream.schemas.thresholds import OWNERS
-    from meterstream.schemas.times import format_rfc3339
 
     kinds = {name.owners for name in shown}
     for owners in OWNERS:
@@ -361,4 +361,4 @@ def _note_age(states: "States", shown: Iterable["LimitName"]) -> None:
         if not states.are_told(owners):
             note(f"note: no states{of} are published yet: `meterstream publisher{option}` does it")
         elif until is not None:
-            note(f"note:{of and ' usage' + of} counted until {format_rfc3339(until)}")
+            note(counted_note(until, datetime.now(UTC), of and f"usage{of} "))
