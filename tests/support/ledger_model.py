@@ -221,11 +221,18 @@ class SlowAccount:
         if carried:
             days = plan.rollover_days
             until_us = at_us + days * DAY_US if days else end_us
-            self.add(SlowGrant(f"rollover/{name}", "funded", carried, expires_us=until_us), at_us)
+            grant_id = self.name(f"rollover/{name}")
+            self.add(SlowGrant(grant_id, "funded", carried, expires_us=until_us), at_us)
         if plan.allowance:
-            grant = SlowGrant(f"allowance/{name}", "funded", plan.allowance, expires_us=end_us)
+            grant_id = self.name(f"allowance/{name}")
+            grant = SlowGrant(grant_id, "funded", plan.allowance, expires_us=end_us)
             grant.is_allowance = True
             self.add(grant, at_us)
+
+    def name(self, grant_id: str) -> str:
+        """Return an id, or one that stands for it where a grant has it already."""
+        is_taken = any(grant.grant_id == grant_id for grant in self.grants)
+        return f"again/{self.numbers}" if is_taken else grant_id
 
     # --- entries ---
 

@@ -189,6 +189,19 @@ def test_a_subscription_that_is_cancelled() -> None:
     assert (account(partition).term, account(partition).left) == (None, 0)
 
 
+def test_a_plan_that_is_cancelled_and_taken_again_at_once() -> None:
+    """Two periods that begin at one moment have allowances of two names."""
+    now = text_of(NOW)
+    cancelled = subscription("big", now, ends_at=now)
+    partition = subscribed(cancelled, subscription("big", text_of(NOW - SECOND)))
+    (only,) = account(partition).open
+    rows = read_table(unpack_sections(partition.journal[-1][3])[Section.GRANTS])
+    assert [(row["grant_id"] == only.grant_id, row["left_micro"]) for row in rows] == [
+        (False, 0),
+        (True, 3_000),
+    ]
+
+
 @pytest.mark.parametrize("first_anchor", [None, 1])
 def test_an_upgrade_keeps_the_anchor_of_the_period(first_anchor: int | None) -> None:
     """A subscription that names no day goes on with the team's: one allowance a month."""

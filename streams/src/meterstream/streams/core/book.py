@@ -111,6 +111,8 @@ class Book:
     def _begin_period(self, term: Term, at_us: int, carried: int = 0) -> None:
         account = self.account
         self._begin(at_us)
+        # Two periods begin at one moment where the first one was ended at once.
+        named_us = self._name_us(at_us) if at_us == account.period_start_us else at_us
         account.term = term
         account.period_start_us = at_us
         account.month_end_us = period_end(term.zone, term.anchor_day, at_us)
@@ -118,8 +120,8 @@ class Book:
         if carried:
             days = term.rollover_days
             expires_us = at_us + days * DAY_US if days else account.period_end_us
-            self._enter_own("rollover", carried, at_us, expires_us)
-        self._enter_own("allowance", term.allowance, at_us, account.period_end_us)
+            self._enter_own("rollover", carried, at_us, expires_us, named_us)
+        self._enter_own("allowance", term.allowance, at_us, account.period_end_us, named_us)
 
     def _begin(self, at_us: int) -> None:
         """Let the account begin, unless it has."""
@@ -181,8 +183,8 @@ class Book:
                 added = more * lasting_us // (account.month_end_us - account.period_start_us)
         until_us = min(account.month_end_us, covered_until(account, now_us))
         self._end_later(max(now_us, until_us))
-        if added > 0:  # as a grant of its own, whose id no other one has
-            named_us = max(now_us, account.refilled_us + 1)
+        if added > 0:
+            named_us = self._name_us(now_us)
             self._enter_own("allowance", added, now_us, account.period_end_us, named_us)
 
     def _end_later(self, end_us: int) -> None:
@@ -194,15 +196,19 @@ class Book:
         for grant in [one for one in (*account.open, *account.spent) if one.is_allowance]:
             account.swap(grant, replace(grant, expires_us=end_us))
 
+    def _name_us(self, now_us: int) -> int:
+        """Return the time from now on, by which no grant of a plan is named yet."""
+        return max(now_us, self.account.refilled_us + 1)
+
     def _enter_own(
-        self, what: str, amount: int, at_us: int, expires_us: int, named_us: int | None = None
+        self, what: str, amount: int, at_us: int, expires_us: int, named_us: int
     ) -> None:
         """Enter a grant that follows from the plan in force; its id tells a time."""
         if not amount:
             return
         term = self.account.term
         assert term is not None, "a plan is in force"
-        grant_id = f"{what}/{term.plan_id}/{format_rfc3339(from_us(named_us or at_us))}"
+        grant_id = f"{what}/{term.plan_id}/{format_rfc3339(from_us(named_us))}"
         grant = Grant(
             grant_id, "funded", ALLOWANCE_PRIORITY, amount, expires_us, at_us, 0, amount,
             is_allowance=what == "allowance",
