@@ -257,6 +257,19 @@ def test_a_run_from_ahead_of_the_account(restarts: bool) -> None:
     assert (account(partition).balance, partition.state.ledger.ahead) == (700, {})
 
 
+def test_a_run_from_ahead_of_an_account_that_time_begins() -> None:
+    """It is not given back either where the clock passes its time and that of the first grant."""
+    partition = Partition()
+    partition.take(control=entries(grant(starts_at=text_of(NOW + SECOND))))
+    ahead, other = (run(f"r-{i}", NOW + i * MINUTE, credits_micro=300) for i in (1, 9))
+    partition.take(ahead)
+    partition.idle(NOW + HOUR)
+    partition.take(other, at_us=NOW + HOUR, control=entries(void(ahead), first=1))
+    found = account(partition)
+    assert (found.since_us, found.balance, found.drawn) == (NOW + MINUTE + 1, 700, 300)
+    assert partition.state.ledger.ahead == {}
+
+
 def test_more_than_was_drawn_is_not_given_back() -> None:
     """A correction that takes back more than the account ever paid is refused, also with others."""
     partition = Partition()

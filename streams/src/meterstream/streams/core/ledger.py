@@ -78,7 +78,18 @@ class Ledger:
                 heapq.heappush(self._due, (account.due_us, account.team_id))
 
     def look_ahead(self, ahead: Mapping[str, int], clock_us: int) -> None:
-        """Take in event times that lie ahead, and forget those that the clock has passed."""
+        """Take in event times that lie ahead, and forget those that the clock has passed.
+
+        Not those of an account whose beginning it has passed too, until the account has begun.
+        """
         if self.ahead or ahead:
             known = self.ahead | dict(ahead)
-            self.ahead = {team: at_us for team, at_us in known.items() if at_us >= clock_us}
+            self.ahead = {
+                team: at_us
+                for team, at_us in known.items()
+                if at_us >= clock_us or self._is_to_begin(team, clock_us)
+            }
+
+    def _is_to_begin(self, team_id: str, clock_us: int) -> bool:
+        account = self._accounts.get(team_id)
+        return account is not None and not account.has_begun and account.due_us <= clock_us
