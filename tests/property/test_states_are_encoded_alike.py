@@ -126,14 +126,19 @@ def test_heartbeats(clock_us: int, owners: Owners, data: st.DataObject) -> None:
     """
     place, as_of = data.draw(places(clock_us))
     counted = data.draw(st.lists(places(0), max_size=3)) if owners == "organisations" else []
+    all_told = data.draw(st.booleans())
     place = replace(
-        place, owners=owners, counted=[fast.AsOf(**one.model_dump()) for _, one in counted]
+        place,
+        owners=owners,
+        all_told=all_told,
+        counted=[fast.AsOf(**one.model_dump()) for _, one in counted],
     )
     model = LimitHeartbeat(
         partition=place.partition,
         as_of=as_of,
         clock=datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=clock_us),
         owners=owners,
+        all_told=all_told,
         counted=tuple(one for _, one in counted),
     )
     key, value = place.heartbeat()

@@ -116,6 +116,7 @@ def heartbeat(
     clock: datetime | None = None,
     owners: Owners = "teams",
     counted: tuple[AsOf, ...] = (),
+    all_told: bool = True,
     **place: Any,
 ) -> Record:
     """Return a heartbeat: counted up to `age_s` seconds ago."""
@@ -125,6 +126,7 @@ def heartbeat(
         as_of=as_of(partition, offset, **place),
         clock=clock or datetime.now(UTC) - timedelta(seconds=age_s),
         counted=counted,
+        all_told=all_told,
     )
     key = heartbeat_key(partition, owners).encode()
     return Record(partition, key, beat.model_dump_json().encode())

@@ -227,12 +227,16 @@ class LimitHeartbeat(Told):
     States of teams and of organisations have heartbeats of their own, told apart by `owners`; one
     of organisations says in `counted` up to where the usage of teams is part of what it tells, for
     each partition of the events topic from which any was.
+
+    A generation tells all limits that there are, with several records where they are many: until
+    then `all_told` is false.
     """
 
     partition: Partition
     owners: Owners = "teams"
     as_of: AsOf
     clock: Time
+    all_told: bool = True
     counted: Annotated[tuple[AsOf, ...], Field(strict=False, max_length=MAX_PARTITIONS)] = ()
 
 

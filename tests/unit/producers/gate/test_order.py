@@ -95,6 +95,18 @@ def test_what_a_new_generation_does_not_tell_was_removed() -> None:
     assert [one.limit_id for one in gate.check("team-1").limits] == ["cap"]
 
 
+def test_a_generation_that_has_not_told_all_limits_takes_none_away() -> None:
+    """However long that takes by its clock; once all are told the others go as they do else."""
+    gate = loaded_gate(BLOCKED, limit(limit_id="gone", used=10, offset=9))
+    gate.take(heartbeat(PARTITION, 10, generation=2, all_told=False))
+    gate.take(limit(used=10, offset=11, generation=2))
+    gate.take(heartbeat(PARTITION, 11, generation=2, age_s=-600, all_told=False))
+    gate.take(heartbeat(PARTITION, 12, generation=2, age_s=-601))
+    assert len(gate.check("team-1").refused_by) == 2
+    gate.take(heartbeat(PARTITION, 13, generation=2, age_s=-661))
+    assert [one.limit_id for one in gate.check("team-1").limits] == ["cap"]
+
+
 def test_states_of_many_events_topics_take_no_more_room() -> None:
     """Only the last few topics are remembered, and the one that counts always is."""
     gate = loaded_gate(BLOCKED)

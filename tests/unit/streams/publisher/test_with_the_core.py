@@ -9,9 +9,10 @@ from tests.support.limits import Entry
 
 from meterstream.schemas.journal import ChainReader
 from meterstream.schemas.registry import parse_event
-from meterstream.schemas.thresholds import LimitState
+from meterstream.schemas.thresholds import LimitHeartbeat, LimitState
 from meterstream.schemas.times import format_rfc3339, from_us
 from meterstream.schemas.topics import THRESHOLDS
+from meterstream.streams.core import compute_step
 from meterstream.streams.publisher.pending import Pending
 from meterstream.streams.publisher.reading import Reading
 
@@ -43,6 +44,13 @@ class Public:
             found.append((one.kind, data.get("limit_id", ""), what))
         pending.clear()
         return found
+
+    def all_told(self) -> bool:
+        """Return whether heartbeats say that all limits are told."""
+        self.told()
+        place = self._reading.place()
+        assert place is not None
+        return LimitHeartbeat.model_validate_json(place.heartbeat()[1]).all_told
 
     def stands(self) -> dict[str, tuple[str, int] | None]:
         """Return state and use of each limit that was told; None where it was removed."""
@@ -126,3 +134,18 @@ def test_a_balance() -> None:
     partition.take(control=entries(envelope("limit.removed", "r", NOW, gone), first=4))
     public.told()
     assert public.stands()["low"] is None
+
+
+def test_heartbeats_say_whether_all_limits_are_told() -> None:
+    """Not before the first of a generation, nor while some are left for the next records."""
+    partition = Partition()
+    public = Public(partition)
+    assert not public.all_told()
+    partition.take(control=entries(limit("a"), limit("b"), limit("c")))
+    assert public.all_told()
+    partition.idle(NOW + DAY)
+    while partition.state.is_due:
+        partition.commit(compute_step(partition.state, None, now_us=NOW, portion=2), NOW + DAY)
+        assert public.all_told() == (not partition.state.is_due)
+    partition.idle(NOW + DAY + HOUR)
+    assert public.all_told()

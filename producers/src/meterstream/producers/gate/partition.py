@@ -20,7 +20,8 @@ LINEAGES_MAX: Final = 4
 REMOVED_MAX: Final = 100_000
 """The most removed limits of which is remembered when they were removed."""
 ALL_TOLD_US: Final = 60_000_000
-"""So long after its first heartbeat, by its clock, a generation has told all limits."""
+"""So long after the first heartbeat of a generation, by its clock, or after the last one that said
+that limits are left to be told, those that it did not tell are gone."""
 
 Fate = Literal["taken", "repeated", "old", "waiting"]
 """What became of a state: `repeated` is known already, `old` is older than what is known, `waiting`
@@ -38,7 +39,8 @@ class _Lineage:
         """As of when limits were removed, at the least."""
         self.heartbeat: Heartbeat | None = None
         self._began: tuple[int, int] = (-1, 0)
-        """The generation of the heartbeat, and the clock of its first one."""
+        """The generation of the heartbeat, and the clock of its first one, or of the last one that
+        said that not all limits were told."""
         self._all_told = -1
         """The generation that has told all limits."""
 
@@ -58,12 +60,12 @@ class _Lineage:
     def beat(self, heartbeat: Heartbeat) -> list[bytes]:
         """Take a heartbeat; return the limits that are gone by what it tells.
 
-        A generation tells all limits with its first states. One of which there is only a state of
-        an earlier generation by then was removed in between, where no reader could see it.
+        A generation begins with telling all limits. One of which there is only a state of an
+        earlier generation then was removed in between, where no reader could see it.
         """
         self.heartbeat = heartbeat
         generation = heartbeat.as_of.order[0]
-        if generation > self._began[0]:
+        if generation > self._began[0] or not heartbeat.all_told:
             self._began = (generation, heartbeat.clock_us)
         all_told = heartbeat.clock_us - self._began[1] >= ALL_TOLD_US
         if generation <= self._all_told or not all_told:

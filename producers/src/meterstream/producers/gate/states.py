@@ -97,12 +97,14 @@ class State:
 class Heartbeat:
     """Up to where the states of a partition are told, those of teams or of organisations."""
 
-    __slots__ = ("as_of", "clock_us", "counted", "owners")
+    __slots__ = ("all_told", "as_of", "clock_us", "counted", "owners")
 
     def __init__(self, raw: Mapping[str, Any], partition: int) -> None:
         self.owners: Final = _text(raw.get("owners", "teams"))
         self.as_of: Final = AsOf(raw["as_of"], partition)
         self.clock_us: Final = _time_us(raw["clock"])
+        self.all_told: Final = raw.get("all_told", True) is not False
+        """Whether the generation has told all its limits."""
         teams = (AsOf(one, one["partition"]) for one in raw.get("counted", ()))
         self.counted: Final = {(one.topic_id, one.partition): one.events_position for one in teams}
         """Of organisations: by topic id and partition of events, the first one whose usage is not

@@ -46,6 +46,8 @@ class Pending:
         self.owners: Owners = "teams" if counted is None else "organisations"
         self.counted = Counted() if counted is None else counted
         """Not only what is pending: all that is known."""
+        self.all_told = False
+        """Whether the generation has told all limits: false also until a record says so."""
         self.refused: list[tuple[JournalRecord, Reject]] = []
         """What goes to the dead letters, with its record, whose value is left out."""
         self.thresholds: list[ThresholdRecord] = []
@@ -70,6 +72,8 @@ class Pending:
         self.thresholds += thresholds
         self.usage += usage
         is_genesis = record.header.kind is Kind.GENESIS
+        # An idle record comes only where nothing is left to be told.
+        self.all_told = not is_genesis and Section.LIMITS_TOLD not in sections
         if counted or is_genesis:
             self.counted.take(counted, anew=is_genesis)
         # The heartbeat that tells it must not be overtaken by the link.

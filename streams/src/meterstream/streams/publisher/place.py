@@ -29,6 +29,7 @@ class _Heartbeat(msgspec.Struct, gc=False):
     owners: str
     as_of: msgspec.Raw
     clock: str
+    all_told: bool
     counted: Sequence[AsOf] | msgspec.UnsetType
 
 
@@ -42,6 +43,8 @@ class Place:
     owners: Owners = "teams"
     counted: Sequence[AsOf] = ()
     """Of organisations: up to where the usage of teams is part of it."""
+    all_told: bool = True
+    """Whether its generation has told all limits."""
 
     def as_of(self) -> msgspec.Raw:
         """Return it as the JSON of the contract's `AsOf`."""
@@ -65,6 +68,7 @@ class Place:
             self.owners,
             self.as_of(),
             time_text(self.link.clock_us),
+            self.all_told,
             self.counted if self.owners == "organisations" else msgspec.UNSET,
         )
         return heartbeat_key(self.partition, self.owners).encode(), encode(value)

@@ -61,6 +61,7 @@ class Reading:
             self.link,
             pending.owners,
             pending.counted.all(),
+            pending.all_told,
         )
 
     def take(self, message: Message) -> None:
