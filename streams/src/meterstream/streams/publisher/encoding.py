@@ -13,7 +13,9 @@ from meterstream.schemas.times import format_rfc3339, from_us
 
 encode: Final = msgspec.json.Encoder().encode
 
-UNREADABLE: Final = (ValueError, TypeError, KeyError, OSError, pa.ArrowException)
+UNREADABLE: Final = (
+    ValueError, TypeError, KeyError, OverflowError, OSError, pa.ArrowException,
+)  # fmt: skip
 """What is raised where a section is not what it should be; msgspec's errors are ValueErrors."""
 
 
