@@ -16,7 +16,8 @@ from meterstream.schemas.times import from_us
 from meterstream.streams.core.cells import CellKey
 from meterstream.streams.core.crossings import Decided
 from meterstream.streams.core.deciding import Decision, Spent
-from meterstream.streams.core.limits import Limit, LimitKey, Limits, with_stands
+from meterstream.streams.core.limit_index import Limits
+from meterstream.streams.core.limits import Limit, LimitKey, with_stands
 from meterstream.streams.core.policy import DAY_US, HOUR_US, MINUTE_US
 from meterstream.streams.core.running import Uses
 from meterstream.streams.core.telling import Side

@@ -9,16 +9,17 @@ import pyarrow as pa
 from meterstream.schemas.control import CREDITS_LIMIT
 
 from .accounts import NEVER, Account
-from .limits import Limit, Limits
+from .limit_index import Limits
+from .limits import Limit
 
 
 @lru_cache(maxsize=16)
 def limits_on_balances(limits: Limits) -> Mapping[str, Sequence[Limit]]:
     """Return the limits on balances by team."""
     found: dict[str, list[Limit]] = {}
-    for limit in sorted(limits, key=lambda one: one.key):
-        if limit.data.window == "balance":
-            found.setdefault(limit.key[0], []).append(limit)
+    on_balances = (limit for limit in limits if limit.data.window == "balance")
+    for limit in sorted(on_balances, key=lambda one: one.key):
+        found.setdefault(limit.key[0], []).append(limit)
     return found
 
 

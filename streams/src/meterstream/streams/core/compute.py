@@ -231,6 +231,7 @@ def _compute(context: Context, batch: EventBatch, quarantined: Mapping[int, str]
             context.control,
             usage.late,
             decided.stands,
+            governed=context.governed,
             telling=decided.telling,
             used=None if context.corrections else used,
             accounts=posted.accounts,

@@ -34,7 +34,8 @@ from .corrections import (
     number_of,
 )
 from .entries import EntryReject, KeptEntry, internal_reject
-from .limits import Limit, LimitKey, Limits
+from .limit_index import Limits
+from .limits import Limit, LimitKey
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from .limits import Limit, LimitKey, Stand, Standings
+from .limit_index import Standings
+from .limits import Limit, LimitKey, Stand
 from .telling import Telling
 from .windows import Window
 

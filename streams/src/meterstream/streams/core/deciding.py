@@ -13,15 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .crossings import Crossing, CrossingKind, Decided, Reason, place_of
-from .limits import (
-    Index,
-    Limit,
-    LimitKey,
-    Reached,
-    Standings,
-    stands_of,
-    with_stands,
-)
+from .limit_index import Index, Standings
+from .limits import Limit, LimitKey, Reached, stands_of, with_stands
 from .running import NO_USES, Running, Uses, Walk
 from .telling import PORTION, Portion, Side, Teller
 from .totals import MEASURES, Totals, Used

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -17,7 +16,8 @@ from meterstream.schemas.times import to_us
 
 from .arrow import decode_rows, encode_columns
 from .crossings import Crossing, Decided
-from .limits import Index, Stand, Standings
+from .limit_index import Standings
+from .limits import Stand
 from .windows import Window
 
 LIMIT_STATE_SCHEMA: Final = arrow_schema(LIMIT_STATE)
@@ -63,7 +63,7 @@ def _encode_states(tables: Sequence[Mapping[str, Any]]) -> bytes:
 
 def _columns(one: Standings) -> dict[str, Any]:
     n, rows = len(one.rows), pa.array(one.rows)
-    return {name: column.take(rows) for name, column in _told(one.index).items()} | {
+    return {name: column.take(rows) for name, column in one.index.columns().items()} | {
         "window": pa.array([one.window.kind] * n),
         "window_start": _times(np.full(n, one.window.start_us, np.int64)),
         "window_end": _times(np.full(n, one.window.end_us, np.int64)),
@@ -71,22 +71,6 @@ def _columns(one: Standings) -> dict[str, Any]:
         "reached_permille": pa.array(one.reached_permille),
         "blocked": pa.array(one.blocked.astype(np.uint8)),
         "removed": pa.array(np.full(n, one.are_removed, np.uint8)),
-    }
-
-
-@lru_cache(maxsize=8)
-def _told(index: Index) -> dict[str, Any]:
-    """Return what each limit of an index says of itself, as columns."""
-    datas = [limit.data for limit in index.limits]
-    return {
-        "team_id": pa.array([limit.key[0] for limit in index.limits], pa.string()),
-        "limit_id": pa.array([data.limit_id for data in datas], pa.string()),
-        "limit_version": pa.array([data.version for data in datas], pa.int64()),
-        "subject": pa.array([data.subject for data in datas], pa.string()),
-        "subject_id": pa.array([data.subject_id or "" for data in datas], pa.string()),
-        "measure": pa.array([data.measure for data in datas], pa.string()),
-        "amount": pa.array([data.amount for data in datas], pa.int64()),
-        "enforcement": pa.array([data.enforcement for data in datas], pa.string()),
     }
 
 

@@ -139,6 +139,7 @@ def compute_organisations(
             catalog=context.catalog,
             control=context.control,
             stands=decided.stands,
+            governed=context.governed,
             telling=decided.telling,
             organisation_usage=usage,
             counted=up_to,

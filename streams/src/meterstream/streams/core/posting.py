@@ -32,7 +32,8 @@ from .corrections import Correction, refund_id
 from .draws import NO_CHARGES, Charged, Draws
 from .entries import Entries, KeptEntry
 from .ledger import Ledger, Posted
-from .limits import LimitKey, Limits
+from .limit_index import Limits
+from .limits import LimitKey
 from .pricing import Priced
 from .state import PartitionState
 

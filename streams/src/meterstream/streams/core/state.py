@@ -79,6 +79,8 @@ class Changes:
     """What the record says of them, where they are read back."""
     ahead: Mapping[str, int] = field(default_factory=dict)
     """By team without an account, the latest event time that the clock has not passed."""
+    governed: Control | None = None
+    """What the control topic has said with `control`, where it is known."""
     telling: Telling | None = None
     """Which limits are told after a step, if some are left; `also` has those of the record."""
     used: Mapping[Window, Used] | None = None
@@ -212,7 +214,7 @@ class PartitionState:
                 f" of partition {self.partition}"
             )
         # What may fail comes first, so that a state is never half changed.
-        control = self.control.with_taken(changes.control)
+        control = changes.governed or self.control.with_taken(changes.control)
         entries = self.entries.with_taken(changes.catalog)
         used = changes.used
         if changes.organisation_usage is not None:

@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from meterstream.schemas.journal.header import MalformedRecord
 
-from .limits import Limit, LimitKey, Limits
+from .limit_index import Limits
+from .limits import Limit, LimitKey
 from .policy import QUARTER_US
 from .totals import ZoneOf
 from .windows import KINDS, Window, windows_at
