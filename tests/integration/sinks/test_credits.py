@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from clickhouse_connect.driver.client import Client
+from tests.support.command import call_command
 from tests.support.craft import (
     MINUTE,
     NOW,
@@ -19,6 +20,7 @@ from tests.support.craft import (
     void,
 )
 from tests.support.journal import TODAY_US, Writer, decoded
+from tests.support.stack import ClickHouseAddress
 
 from meterstream.cli.corrections.look_up import paid_for_run
 from meterstream.cli.corrections.sessions import find_session
@@ -115,7 +117,9 @@ def test_credits_are_stored_and_given_back(migrated: Client, store: ClickHouseSt
     assert paid_for_run(migrated, "team", "other") == {"funded": 700, "overdraft": 200}
 
 
-def test_a_session_knows_what_paid_for_it(migrated: Client, store: ClickHouseStore) -> None:
+def test_a_session_knows_what_paid_for_it(
+    migrated: Client, store: ClickHouseStore, clickhouse: ClickHouseAddress, database: str
+) -> None:
     """Its time and its runs are told apart, by kind of credits."""
     partition, writer = Partition(clock_us=TODAY_US), Writer()
     prices = card()
@@ -136,9 +140,10 @@ def test_a_session_knows_what_paid_for_it(migrated: Client, store: ClickHouseSto
     flush([state], store, lambda links: None, now_us=0)
     migrated.command(
         "INSERT INTO runs (event_offset, event_time, event_type, team_id, run_id, session_id,"
-        " events_topic_id, generation, partition, log_time, version)"
-        " SELECT event_offset, event_time, 'completed', team_id, 'run', 's', events_topic_id,"
-        " generation, partition, log_time, 1 FROM charges FINAL WHERE session_id = ''"
+        " credits_micro, events_topic_id, generation, partition, log_time, version)"
+        " SELECT event_offset, event_time, 'completed', team_id, 'run', 's', credits_micro,"
+        " events_topic_id, generation, partition, log_time, 1 FROM charges FINAL"
+        " WHERE session_id = ''"
     )
     found = migrated.query(
         "SELECT session_id, kind, time_micro, runs_micro, credits_micro FROM draws_by_session"
@@ -152,3 +157,20 @@ def test_a_session_knows_what_paid_for_it(migrated: Client, store: ClickHouseSto
     assert explained.paid == {"funded": 550, "reward": 250}
     with pytest.raises(BadInput, match="there is no session 'none' of team team"):
         find_session(migrated, "none", "team")
+    env = {
+        "METERSTREAM_KAFKA_BOOTSTRAP": "127.0.0.1:1",  # nothing of it is asked
+        "METERSTREAM_CLICKHOUSE_URL": clickhouse.url,
+        "METERSTREAM_CLICKHOUSE_USER": clickhouse.user,
+        "METERSTREAM_CLICKHOUSE_PASSWORD": clickhouse.password,
+        "METERSTREAM_CLICKHOUSE_DATABASE": database,
+    }
+    shown = call_command("credits", "explain", "--session", "s", env=env)
+    assert shown.exit_code == 0, shown.stderr
+    assert shown.stdout.splitlines()[-3:] == [
+        "charged for its time: 0.0006",
+        "charged for its runs (1): 0.0002",
+        "paid by: 0.00055 funded, 0.00025 reward",
+    ]
+    told = call_command("credits", "explain", "--session", "s", "--json", env=env).json
+    assert (told["credits_micro"], told["paid_micro"]["reward"]) == (800, 250)
+    assert call_command("credits", "explain", "run", "--session", "s", env=env).exit_code == 2

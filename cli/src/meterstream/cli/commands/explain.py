@@ -130,7 +130,7 @@ def _explain_session(
             ],
         )
     click.echo(f"charged for its time: {exact_credits(found.time_micro)}")
-    click.echo(f"charged for its {found.runs:,} runs: {exact_credits(found.runs_micro)}")
+    click.echo(f"charged for its runs ({found.runs:,}): {exact_credits(found.runs_micro)}")
     _show_paid(found.paid)
 
 
