@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 from clickhouse_connect.driver.client import Client
 from confluent_kafka import Consumer, TopicPartition
-from tests.support.command import Ran, run_command
+from tests.support.command import Ran, call_command, run_command
 from tests.support.services import METER, PUBLISHER, Made, Sender, Service, create_topics, services
 from tests.support.stack import ClickHouseAddress
 
@@ -208,7 +208,7 @@ def pipeline(
         made = Pipeline(
             kafka, prefix, environment, client, directory, start, Sender(kafka, prefix), reader
         )
-        migrated = made.run("migrate")
+        migrated = call_command("migrate", env=environment)
         assert migrated.exit_code == 0, migrated.stderr
         yield made
     reader.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-_END_S = 30
+_END_S = 120
 
 
 class Beside:

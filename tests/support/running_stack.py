@@ -9,7 +9,7 @@ from typing import IO
 
 import psutil
 import pytest
-from tests.support.command import Ran, run_command
+from tests.support.command import Ran, call_command, run_command
 from tests.support.waiting import eventually
 
 _START_S = 150.0
@@ -68,7 +68,10 @@ class RunningStack:
 
     def sums(self) -> tuple[int, int, int]:
         """Return runs, input and output tokens as `usage` tells them."""
-        rows = self("usage", "--json", "--limit", "1000").json["rows"]
+        told = {"METERSTREAM_DATA": str(self.data)}
+        ran = call_command("usage", "--json", "--limit", "1000", env=told)
+        assert ran.exit_code == 0, ran.stderr
+        rows = ran.json["rows"]
         return (
             sum(row["runs"] for row in rows),
             sum(row["input_tokens"] for row in rows),

@@ -30,6 +30,7 @@ from meterstream.schemas.verdicts import ledger_class
 
 WAIT_S = 150.0
 KEPT_RUNS = 500
+_END_S = 120
 
 
 def create_topics(kafka: str, prefix: str, partitions: int) -> None:
@@ -216,13 +217,13 @@ class Service:
     def kill(self) -> None:
         """End it at once, as a crash would."""
         self.process.kill()
-        self.process.wait(30)
+        self.process.wait(_END_S)
         self._file.close()
 
     def stop(self) -> int:
         """End it in order; return its exit status."""
         self.process.send_signal(signal.SIGTERM)
-        status = self.process.wait(30)
+        status = self.process.wait(_END_S)
         self._file.close()
         return status
 

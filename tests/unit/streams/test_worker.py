@@ -31,7 +31,7 @@ from meterstream.streams.transport import RecordBatch, Records
 from meterstream.streams.worker import PartitionWorker
 
 POLICY = Policy(partitions=1)
-WAIT_S = 20.0
+WAIT_S = 120.0
 
 Fault = Callable[["Journal", bytes, bytes], Awaitable[None]]
 """What happens to one append instead of going well."""
