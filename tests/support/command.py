@@ -14,7 +14,7 @@ from unittest import mock
 
 from meterstream.cli.main import main
 
-TIMEOUT_S = 120.0
+TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ import pytest
 from tests.support.command import Ran, call_command, run_command
 from tests.support.waiting import eventually
 
-_START_S = 150.0
-_STOP_S = 90.0
-_LAND_S = 90.0
+_START_S = 300.0
+_STOP_S = 120.0
+_LAND_S = 240.0
 
 
 class RunningStack:
