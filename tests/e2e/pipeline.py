@@ -22,7 +22,15 @@ from meterstream.schemas.journal import HEADER_KEY, Header
 PARTITIONS = 4
 SINK = "meterstream.sinks.app"
 SESSION_S = 6
-MODULES = {"meter": METER, "sink": SINK, "publisher": PUBLISHER}
+ORGANISATIONS = ("--organisations",)
+SERVICES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "meter": (METER, ()),
+    "sink": (SINK, ()),
+    "publisher": (PUBLISHER, ()),
+    "org-meter": (METER, ORGANISATIONS),
+    "org-publisher": (PUBLISHER, ORGANISATIONS),
+}
+"""What each service is started with, in the order in which they are stopped."""
 
 
 @dataclass
@@ -42,7 +50,10 @@ class Pipeline:
     def start(self, *names: str) -> None:
         """Start services, without waiting for them."""
         for name in names:
-            self.running[name] = self.start_service(MODULES[name], **SETTINGS, **self.clickhouse)
+            module, arguments = SERVICES[name]
+            self.running[name] = self.start_service(
+                module, arguments=arguments, **SETTINGS, **self.clickhouse
+            )
 
     @property
     def clickhouse(self) -> dict[str, str]:
@@ -65,7 +76,7 @@ class Pipeline:
 
     def stop(self) -> None:
         """End all services in order: nothing may be left that only a kill would end."""
-        for name in ("meter", "sink", "publisher"):
+        for name in SERVICES:
             if name in self.running:
                 status = self.running.pop(name).stop()
                 assert status == 0, f"{name} ended with {status}"

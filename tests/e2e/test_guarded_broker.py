@@ -25,6 +25,7 @@ from tests.support.waiting import eventually
 from meterstream.producers import Publisher, PublisherSettings
 
 SINK = "meterstream.sinks.app"
+ORGANISATIONS = ("--organisations",)
 PREFIX = "guarded."
 PASSWORD = "correct horse"
 RUNS = 200
@@ -119,17 +120,22 @@ def test_everything_comes_in_by_the_guarded_door(
     assert checked.exit_code == 0, checked.stderr
     migrated = run_command("migrate", env=environment, cwd=tmp_path)
     assert migrated.exit_code == 0, migrated.stderr
+    team = ("teams", "register", "team-1", "--organisation", "acme", "--no-wait")
+    registered = run_command(*team, env=admin, cwd=tmp_path)
+    assert registered.exit_code == 0, registered.stderr
     monkeypatch.setenv(SECRET_VARIABLE, SECRET)
     file = write_file(tmp_path / "notifier.yaml", {"hook": webhook("http://127.0.0.1:9/")})
     told["NOTIFIER_FILE"] = str(file)
     with services(told["KAFKA_BOOTSTRAP"], PREFIX) as start:
         started = [
-            start(module, **told | {"KAFKA_SASL_USERNAME": user})
-            for user, module in (
-                ("meter", METER),
-                ("sink", SINK),
-                ("publisher", PUBLISHER),
-                ("notifier", NOTIFIER),
+            start(module, arguments=arguments, **told | {"KAFKA_SASL_USERNAME": user})
+            for user, module, arguments in (
+                ("meter", METER, ()),
+                ("meter", METER, ORGANISATIONS),
+                ("sink", SINK, ()),
+                ("publisher", PUBLISHER, ()),
+                ("publisher", PUBLISHER, ORGANISATIONS),
+                ("notifier", NOTIFIER, ()),
             )
         ]
         settings = PublisherSettings.from_environment(
@@ -141,10 +147,11 @@ def test_everything_comes_in_by_the_guarded_door(
             publisher.flush(60)
         for service in started:
             service.wait_ready()
-        limit = ("limits", "set", "--team", "team-1", "--measure", "runs", "--window", "day")
-        governed = run_command(*limit, "--amount", "5", "--json", env=admin, cwd=tmp_path)
-        assert governed.exit_code == 0, governed.stderr
-        assert governed.json["in_force"]
+        limit = ("limits", "set", "--measure", "runs", "--window", "day", "--team", "team-1")
+        for words in (limit, (*limit[:-2], "--organisation", "acme")):
+            governed = run_command(*words, "--amount", "5", "--json", env=admin, cwd=tmp_path)
+            assert governed.exit_code == 0, governed.stderr
+            assert governed.json["in_force"]
         refused = run_command(*limit, "--amount", "9", env=producer, cwd=tmp_path)
         assert (refused.exit_code, "this user may not" in refused.stderr) == (3, True)
         stranger = Producer({"bootstrap.servers": guarded.open_bootstrap})
@@ -156,6 +163,12 @@ def test_everything_comes_in_by_the_guarded_door(
             return ch_client.query(f"SELECT {sums}").result_rows == [(RUNS, RUNS)]
 
         eventually(stored, 90, "all runs are in ClickHouse")
+
+        def told_of_both() -> bool:
+            used = "SELECT team_id, organisation_id, used FROM limits ORDER BY team_id"
+            return ch_client.query(used).result_rows == [("", "acme", 10), ("team-1", "", 10)]
+
+        eventually(told_of_both, 90, "both limits are in ClickHouse")
         audit = run_command("audit", "--json", "--timeout", "60", env=environment, cwd=tmp_path)
         assert audit.exit_code == 0, audit.stdout + audit.stderr
         assert audit.json["total"]["counted"] == RUNS

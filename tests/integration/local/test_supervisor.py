@@ -56,6 +56,24 @@ def _kinds(events: list[StackEvent]) -> list[str]:
     return [f"{event.kind} {event.name}" for event in events]
 
 
+def test_services_can_be_started_at_once(tmp_path: Path) -> None:
+    """None waits for the one before it, all are ready at the end, and one that fails stops all."""
+    events: list[StackEvent] = []
+    last = _service(tmp_path, "last")
+    first = _service(tmp_path, "first")
+    first.ready = lambda: last.running
+    with Supervisor([first, last], at_once=True, on_event=events.append):
+        assert _kinds(events) == ["starting first", "starting last", "ready first", "ready last"]
+    assert not first.running
+    assert not last.running
+    broken = _service(tmp_path, "broken", "raise SystemExit('it has no file')")
+    broken.ready = lambda: False
+    with pytest.raises(StartError, match="it has no file"):
+        Supervisor([first, last, broken], at_once=True).start()
+    assert not first.running
+    assert not last.running
+
+
 def test_children_start_in_order_and_stop_in_reverse(tmp_path: Path) -> None:
     """What depends on another comes after it and goes before it."""
     events: list[StackEvent] = []

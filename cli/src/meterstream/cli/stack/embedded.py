@@ -73,7 +73,7 @@ class Stack:
         2. Kafka and ClickHouse; nothing else works without them.
         3. Topics and tables; a service finds them or refuses to start.
         4. What the caller wants to be there before the first event is read.
-        5. The services.
+        5. The services, all at once: none needs another one to begin.
         6. The connection file, complete and last: who finds it finds a stack that works.
         """
         with ExitStack() as exits:
@@ -90,7 +90,10 @@ class Stack:
             services = plan(
                 self._meters, connection.environment() | self._settings, self.data / "log"
             )
-            self._start(Supervisor(services, on_event=self._tell, log_dir=self.data / "log"), exits)
+            watched = Supervisor(
+                services, at_once=True, on_event=self._tell, log_dir=self.data / "log"
+            )
+            self._start(watched, exits)
             self.services = {service.name: address(service) for service in services}
             write_file(self.data, addresses, DEFAULT_PREFIX, self.services)
             self._exits = exits.pop_all()

@@ -28,10 +28,10 @@ NOTIFIER_FILE: Final = "METERSTREAM_NOTIFIER_FILE"
 
 
 def plan(meters: int, environment: dict[str, str], log: Path) -> list[Service]:
-    """Return the services of a stack with so many meters, in the order they are started in.
+    """Return the services of a stack with so many meters.
 
-    Each stage has its meters and a publisher. They are stopped in the opposite order: the meters
-    first, so that the others still see what the meters decided; and teams before organisations.
+    Each stage has its meters and a publisher. They are stopped from the last to the first: teams
+    before organisations, and meters first, so that the others still see what they decided.
     """
     names = [("sink", "sink")]
     if NOTIFIER_FILE in os.environ | environment:

@@ -74,8 +74,11 @@ class Service:
         return self._process.pid
 
     def start(self) -> None:
-        """Start the process and wait until it is ready. Raises StartError with its last lines."""
-        process = self.restart()
+        """Start the process and wait until it is ready. Raises StartError with its last lines.
+
+        One that `restart` has started already is only waited for.
+        """
+        process = self._process if self._process and self.running else self.restart()
         try:
             process.wait_ready(self.is_ready, timeout_s=self.start_timeout_s)
         except BaseException:

@@ -61,7 +61,8 @@ class Supervisor:
 
     Usage: `with Supervisor(children) as supervisor: supervisor.run()`. Entering
     starts them in the given order, each one when the one before it is ready;
-    leaving stops them in reverse order. `on_event` is called from the thread
+    `at_once` starts services that do not need each other, and then waits for all.
+    Leaving stops them in reverse order. `on_event` is called from the thread
     that uses the supervisor.
     """
 
@@ -69,11 +70,13 @@ class Supervisor:
         self,
         children: Sequence[Child],
         *,
+        at_once: bool = False,
         policy: RestartPolicy | None = None,
         on_event: Callable[[StackEvent], None] = lambda _event: None,
         log_dir: Path | None = None,
     ) -> None:
         self._watched = [_Watched(child) for child in children]
+        self._at_once = at_once
         self._policy = policy or RestartPolicy()
         self._tell = on_event
         self._log_dir = log_dir
@@ -89,9 +92,13 @@ class Supervisor:
         before it were stopped.
         """
         try:
+            if self._at_once:
+                for watched in self._watched:
+                    self._begin(watched)
+                    watched.child.restart()
             for watched in self._watched:
-                self._started.append(watched)
-                self._tell(StackEvent("starting", watched.child.name))
+                if not self._at_once:
+                    self._begin(watched)
                 watched.child.start()
                 self._tell(StackEvent("ready", watched.child.name))
         except BaseException:
@@ -165,6 +172,10 @@ class Supervisor:
             self.stop()
         finally:
             self._restore_signals()
+
+    def _begin(self, watched: _Watched) -> None:
+        self._started.append(watched)
+        self._tell(StackEvent("starting", watched.child.name))
 
     def _failed(self, watched: _Watched, what: str) -> None:
         now_s = time.monotonic()
