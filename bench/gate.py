@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from prometheus_client import CollectorRegistry
 
 from meterstream.producers import Amounts, GateSettings, LimitGate
 from meterstream.schemas.partitions import partition_of
-from meterstream.schemas.topics import LIMIT_STATES
+from meterstream.schemas.thresholds import Owners, heartbeat_key
+from meterstream.schemas.topics import CATALOG, LIMIT_STATES
 
 from .machine import quantile
 from .stack import Stack, stack
@@ -28,18 +30,24 @@ KINDS = ("user", "agent", "project", "feature")
 PREFIX = "bench-gate."
 TOPIC_ID = "5b8f0d7c-4c5e-4a2f-9b8e-0f6f1f0a9d11"
 SETTLED_OFFSET = 1 << 40
+ORGANISATIONS = ("department", "division", "group")
+"""Each is part of the next one, and all teams are part of the first."""
 
 
 def measure(data: Path, limits: int, updates: int, seconds: int, say: Any) -> dict[str, Any]:
     """Load `limits` limits, then check for `seconds` while `updates` states a second change.
 
     Each team has two limits of its own, the others are of a user, agent, project or feature: a
-    check has six that apply. The broker and whoever writes states have the first core. Times in
-    microseconds, in a loop that does nothing else; loading in seconds, from the making of the gate.
+    check has six that apply. In the end all teams are below three organisations with a limit each,
+    so nine apply (`below_organisations`). The broker and whoever writes states have the first core.
+    Times in microseconds, in a loop that does nothing else; loading in seconds, from the making of
+    the gate.
     """
     with stack(data, PREFIX, clickhouse=False) as running:
         topic = running.topic(LIMIT_STATES)
         admin = AdminClient({"bootstrap.servers": running.bootstrap})
+        catalog = NewTopic(running.topic(CATALOG), 1, 1, config={"cleanup.policy": "compact"})
+        admin.create_topics([catalog])[catalog.topic].result(30)
         new = NewTopic(topic, PARTITIONS, 1, config={"cleanup.policy": "compact"})
         admin.create_topics([new])[topic].result(30)
         say(f"gate: writing {limits:,} limits")
@@ -70,6 +78,9 @@ def measure(data: Path, limits: int, updates: int, seconds: int, say: Any) -> di
                     found["updated"] = _checks(gate, limits, seconds)
                     found["updates_per_second"] = round((_states_taken(gate) - seen) / seconds)
                 found["reserve_and_settle"] = _reservations(gate, limits)
+                _organise(running, topic, limits)
+                _wait_for_organisations(gate, limits)
+                found["below_organisations"] = _checks(gate, limits, seconds)
         finally:
             own.cpu_affinity(cores)
         return found
@@ -77,7 +88,7 @@ def measure(data: Path, limits: int, updates: int, seconds: int, say: Any) -> di
 
 def _checks(gate: LimitGate, limits: int, seconds: int) -> dict[str, float]:
     asked = _asked(limits)
-    assert {len(gate.check(*one).limits) for one in asked} == {6}
+    assert {len(gate.check(*one).limits) for one in asked} <= {6, 6 + len(ORGANISATIONS)}
     took: list[int] = []
     clock, check = time.perf_counter_ns, gate.check
     end = time.monotonic() + seconds
@@ -202,7 +213,45 @@ def _state(number: int, order: int, used: int = 0) -> tuple[int, str, str]:
     return partition, key, json.dumps(state, separators=(",", ":"))
 
 
-def _beat(bootstrap: str, topic: str, order: int) -> None:
+def _organise(running: Stack, topic: str, limits: int) -> None:
+    """Put all teams below the organisations, and give each of these a limit."""
+    _write(running.bootstrap, running.topic(CATALOG), _entries(limits // LIMITS_A_TEAM))
+    _write(running.bootstrap, topic, (_state_of_organisation(one) for one in ORGANISATIONS))
+    _beat(running.bootstrap, topic, 1 << 40)
+    _beat(running.bootstrap, topic, 1, "organisations")
+
+
+def _wait_for_organisations(gate: LimitGate, limits: int) -> None:
+    asked = _asked(limits)
+    until = time.monotonic() + 60
+    while any(len(gate.check(*one).limits) < 6 + len(ORGANISATIONS) for one in asked):
+        if time.monotonic() > until:
+            raise RuntimeError("the gate did not learn of the organisations")
+        time.sleep(0.1)
+
+
+def _entries(teams: int) -> Iterator[tuple[int, str, str]]:
+    for team in (f"team-{number}" for number in range(teams)):
+        yield _entry("team", {"team_id": team, "organisation_id": ORGANISATIONS[0]})
+    for below, above in pairwise(ORGANISATIONS):
+        yield _entry("organisation", {"organisation_id": below, "parent_id": above})
+
+
+def _entry(kind: str, data: dict[str, str]) -> tuple[int, str, str]:
+    event = {"type": f"meterstream.{kind}.registered.v1", "data": data}
+    return 0, f"{kind}/{data[f'{kind}_id']}", json.dumps(event)
+
+
+def _state_of_organisation(organisation: str) -> tuple[int, str, str]:
+    _, _, state = _state(0, 1)
+    partition = partition_of(organisation, PARTITIONS)
+    owned = {"team_id": None, "organisation_id": organisation, "subject": "organisation"}
+    key = json.dumps(["organisation", organisation, "limit-0"], separators=(",", ":"))
+    value = json.dumps(json.loads(state) | owned | {"as_of": _as_of(partition, 1)})
+    return partition, key, value
+
+
+def _beat(bootstrap: str, topic: str, order: int, owners: Owners = "teams") -> None:
     now = datetime.now(UTC).isoformat()
     _write(
         bootstrap,
@@ -210,9 +259,14 @@ def _beat(bootstrap: str, topic: str, order: int) -> None:
         (
             (
                 partition,
-                f'["heartbeat",{partition}]',
+                heartbeat_key(partition, owners),
                 json.dumps(
-                    {"partition": partition, "as_of": _as_of(partition, order), "clock": now}
+                    {
+                        "partition": partition,
+                        "owners": owners,
+                        "as_of": _as_of(partition, order),
+                        "clock": now,
+                    }
                 ),
             )
             for partition in range(PARTITIONS)

@@ -2,7 +2,8 @@
 
 from tests.support.limit_states import FedGate, limit, loaded_gate
 
-from meterstream.producers import Amounts
+from meterstream.producers import Amounts, GateSettings
+from meterstream.producers.gate.share import SECOND_STAGE_S, sharing
 
 ONE = Amounts(runs=1)
 
@@ -55,3 +56,11 @@ def test_soft_limits_are_not_shared_out() -> None:
     """A limit that refuses nothing holds nobody back."""
     gate = loaded_gate(limit(amount=8, enforcement="soft"), gate_processes=4)
     assert _admitted(gate, 50) == 50
+
+
+def test_organisations_are_shared_as_teams_are_unless_told_and_settle_later() -> None:
+    """Their limits hear of a run by what the second stage takes later."""
+    made = GateSettings.make(kafka_bootstrap="none", gate_processes=3, gate_settling_s=7)
+    assert sharing(made) == ((3, 7.0), (3, 7.0 + SECOND_STAGE_S))
+    more = made.model_copy(update={"gate_organisation_processes": 5})
+    assert sharing(more)[1].processes == 5
