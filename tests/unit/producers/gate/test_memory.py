@@ -42,6 +42,28 @@ def test_balances_and_soft_limits_can_be_told() -> None:
         gate.set_limit("odd", "t", amount=1, room="x")
 
 
+def test_organisations_can_be_told() -> None:
+    """Their limits apply to the teams put into them, are held, counted, stale and removed."""
+    gate = InMemoryGate(gate_fail="fail_closed")
+    gate.put_into("t", "acme", "group")
+    gate.set_limit("cap", organisation="group", amount=2)
+    gate.reserve(Amounts(runs=2), "t").settle(Amounts(runs=2), 7)
+    assert gate.check("t").rule == "held"
+    assert gate.check("other")
+    gate.counted(8)
+    assert gate.check("t")
+    gate.go_stale()
+    assert gate.check("t").rule == "fail_closed"
+    gate.counted(9)
+    gate.put_into("t", "elsewhere")
+    assert gate.check("t").limits == ()
+    gate.remove_limit("cap", organisation="group")
+    with pytest.raises(TypeError, match="of a team or of an organisation"):
+        gate.set_limit("odd", amount=1)
+    with pytest.raises(TypeError, match="of a team or of an organisation"):
+        gate.set_limit("odd", "t", amount=1, organisation="group")
+
+
 def test_a_run_without_a_receipt_can_be_settled() -> None:
     """A publisher that gives no receipts leaves None, and the use is held for its time."""
     gate = InMemoryGate()

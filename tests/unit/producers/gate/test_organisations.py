@@ -11,6 +11,7 @@ from tests.support.limit_states import (
     Entry,
     FedGate,
     Record,
+    as_of,
     heartbeats,
     limit,
     loaded_gate,
@@ -351,6 +352,25 @@ def test_positions_of_another_events_topic_relieve_nothing() -> None:
     assert _told(gate.check("team-1")) == (0, 1)
 
 
+def test_a_topic_of_usage_that_was_made_again_changes_no_offsets_of_runs() -> None:
+    """What waits for events of teams goes on to wait, and a new second stage tells it counted."""
+    organisation = "acme"
+    team = next(
+        name
+        for name in (f"team-{number}" for number in range(99))
+        if partition_of(name, PARTITIONS) == partition_of(organisation, PARTITIONS)
+    )
+    here = partition_of(team, PARTITIONS)
+    gate = _gate(organisation_limit(organisation), team_entry(team, organisation))
+    gate.reserve(ONE, team).settle(ONE, 41)
+    told = {"owners": "organisations", "topic_id": OTHER, "age_s": -1}
+    gate.take(organisation_limit(organisation, topic_id=OTHER), heartbeats(1, counted=(), **told))
+    assert _told(gate.check(team)) == (0, 1)
+    assert gate.metric("reservations") == 0
+    gate.take(heartbeats(2, counted=(as_of(here, 42),), **told))
+    assert _told(gate.check(team)) == (0, 0)
+
+
 def test_an_event_that_tells_no_use_is_not_held_for_ever() -> None:
     """A run that was counted before, or refused, ends once the organisation's clock is past it."""
     here = partition_of("team-1", PARTITIONS)
@@ -383,6 +403,6 @@ def test_more_processes_may_share_an_organisation_than_a_team() -> None:
 
 def test_a_burst_of_an_organisation_is_remembered() -> None:
     """When much was counted of late, the other processes may have their parts of what was left."""
-    gate = _gate(organisation_limit(amount=1_000), BELOW, gate_processes=4)
+    gate = _gate(organisation_limit(amount=1_000), BELOW, gate_organisation_processes=4)
     gate.take(organisation_limit(amount=1_000, used=250, offset=2))
     assert sum(1 for _ in range(900) if gate.reserve(ONE, "team-2")) == 1
