@@ -48,6 +48,7 @@ check: setup ## formatting, lint, types and the edges between the parts
 	$(VENV)/bin/lint-imports --no-logo
 
 # In the order of the directories: the long files begin first, so the workers end together.
+# METERSTREAM_TEST_KILLS=50 has the tests that kill do it so often; by default they do it 2 to 4 times.
 test: setup ## every test, on real brokers and the real engine (JOBS=2 at a time)
 	$(RUN) -m pytest tests -n $(JOBS) --dist loadfile --no-loadscope-reorder
 

@@ -60,7 +60,10 @@ def test_a_gate_learns_whose_limits_a_team_is_under(
     states.write(heartbeats(1))
     told: list[Exception] = []
     settings = GateSettings.make(
-        kafka_bootstrap=kafka, topic_prefix=prefix, gate_fail="fail_closed"
+        kafka_bootstrap=kafka,
+        topic_prefix=prefix,
+        gate_fail="fail_closed",
+        gate_max_age_s=600,  # the time is told seldom here, and may pass slowly
     )
     with LimitGate(settings, registry=CollectorRegistry(), on_error=told.append) as gate:
         gate.wait_ready(TIMEOUT_S)

@@ -1,5 +1,6 @@
 """The meter under faults: whatever dies, pauses or comes back, each run is counted exactly once."""
 
+import os
 import signal
 import time
 
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.timeout(420)
 """Time for a busy machine; each wait has its own, shorter limit."""
 
 PARTITIONS = 4
+KILLS = int(os.environ.get("METERSTREAM_TEST_KILLS", "2"))
 
 
 def test_kills(kafka: str, prefix: str) -> None:
@@ -31,7 +33,7 @@ def test_kills(kafka: str, prefix: str) -> None:
     sender = Sender(kafka, prefix)
     with services(kafka, prefix) as start:
         meter = start().wait_ready()
-        for _ in range(2):
+        for _ in range(KILLS):
             before = read_decided(kafka, prefix).offsets
             sender.send(6000)
             wait_until(

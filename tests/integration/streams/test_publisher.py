@@ -1,6 +1,7 @@
 """The publisher: dead letters and crossings once each for readers of committed data."""
 
 import json
+import os
 import runpy
 import signal
 import subprocess
@@ -36,7 +37,7 @@ pytestmark = pytest.mark.timeout(420)
 """Time for a busy machine; each wait has its own, shorter limit."""
 
 PARTITIONS = 4
-KILLS = 2
+KILLS = int(os.environ.get("METERSTREAM_TEST_KILLS", "2"))
 RUNS = 2000
 """How many are sent before each kill."""
 EXAMPLES = Path(__file__).parents[3] / "docs/examples"
