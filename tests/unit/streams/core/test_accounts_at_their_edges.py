@@ -23,6 +23,7 @@ from tests.support.craft import (
 )
 
 from meterstream.schemas.journal import Section, unpack_sections
+from meterstream.streams.core import checks
 from meterstream.streams.core.accounts import Account
 
 JANUARY = 31 * DAY
@@ -330,3 +331,20 @@ def test_a_limit_that_becomes_one_on_the_balance() -> None:
     (row,) = read_table(sections[Section.LIMIT_STATES])
     assert (row["limit_id"], row["removed"], row["blocked"]) == ("l", 1, 0)
     assert [one["kind"] for one in json.loads(bytes(sections[Section.CROSSINGS]))] == ["reset"]
+
+
+@pytest.mark.parametrize("start", [{}, {"starts_at": text_of(NOW + HOUR)}])
+def test_more_than_can_be_counted_is_not_granted(
+    start: Json, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is refused, in one record or two, also if it starts later."""
+    monkeypatch.setattr(checks, "MAX_GRANTED_MICRO", 3_999)
+    told = [grant(grant_id=f"g-{i}", **start) for i in range(4)]
+    partition = planned()
+    step = partition.take(control=entries(*told[:3]))
+    assert rejects(step) == []
+    subscribed = subscription("small", text_of(NOW))
+    step = partition.take(control=entries(told[3], subscribed, first=3))
+    assert ["would be granted more than" in detail for *_, detail in rejects(step)] == [True, True]
+    step = Partition().take(control=entries(*told))
+    assert [offset for _, offset, _, _ in rejects(step)] == [3]
