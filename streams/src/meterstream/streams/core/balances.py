@@ -1,7 +1,6 @@
 """Limits on balances: which levels they have reached, and where they stand."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -11,16 +10,6 @@ from meterstream.schemas.control import CREDITS_LIMIT
 from .accounts import NEVER, Account
 from .limit_index import Limits
 from .limits import Limit
-
-
-@lru_cache(maxsize=16)
-def limits_on_balances(limits: Limits) -> Mapping[str, Sequence[Limit]]:
-    """Return the limits on balances by team."""
-    found: dict[str, list[Limit]] = {}
-    on_balances = (limit for limit in limits if limit.data.window == "balance")
-    for limit in sorted(on_balances, key=lambda one: one.key):
-        found.setdefault(limit.key[0], []).append(limit)
-    return found
 
 
 class BalanceLimit:
@@ -55,7 +44,7 @@ def balance_states(
     of it is the balance with its sign turned round; then come the limits that are set on it.
     """
     accounts = {one.team_id: one for one in (*untold, *changed)}
-    limits_of = limits_on_balances(limits)
+    limits_of = limits.on_balances
     rows: list[tuple[Any, ...]] = []
     for account in accounts.values():
         if not account.has_begun:
@@ -85,7 +74,7 @@ def gone_from_balances(changed: Sequence[Account], before: Limits, after: Limits
     if before is after:
         return {}
     rows: list[tuple[Any, ...]] = []
-    were, are = limits_on_balances(before), limits_on_balances(after)
+    were, are = before.on_balances, after.on_balances
     for account in changed:
         if not account.has_begun:
             continue

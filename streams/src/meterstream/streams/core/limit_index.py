@@ -4,7 +4,7 @@ A limit that is set or removed changes an index, which takes a copy of its array
 takes ten times as long.
 """
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -82,40 +82,65 @@ class Index:
         `subjects` are those by whose numbers it was made. What stays is only copied.
         """
         new = Index.of([one for one in changes.values() if one is not None], subjects)
+        rows = [self.row_of.get(key, -1) for key in new.keys]
+        if len(rows) == len(changes) and min(rows) >= 0:
+            at = np.array(rows, np.int64)
+            if (self.subject[at] == new.subject).all():
+                return self._replaced(new, at)
         gone = np.array([self.row_of[key] for key in changes if key in self.row_of], np.int64)
         kept = np.delete(np.arange(len(self.keys)), gone)
         at = np.searchsorted(self.subject[kept], new.subject, side="right")
         source = np.insert(kept, at, len(self.keys) + np.arange(len(new.keys)))
 
         # The ranks of those that stay close up where some are gone, and make room for new ones.
+        by_key = self.by_key.copy()
+        for row in gone.tolist():
+            del by_key[bisect_left(by_key, self.keys[row])]
+        places = np.array([bisect_left(by_key, key) for key in new.by_key], np.int64)
+        for key in new.by_key:
+            insort(by_key, key)
         rank = self.rank - np.searchsorted(np.sort(self.rank[gone]), self.rank)
-        by_key = [key for key in self.by_key if key not in changes]
-        places = [bisect_left(by_key, key) for key in new.by_key]
-        rank += np.searchsorted(np.array(places, np.int64), rank, side="right")
-        ranks = np.concatenate((rank, np.array(places, np.int64)[new.rank] + new.rank))
-        by_key = sorted([*by_key, *new.by_key])  # two runs, so this only merges them
+        rank += np.searchsorted(places, rank, side="right")
+        ranks = np.concatenate((rank, places[new.rank] + new.rank))
 
-        limits, keys = self.limits + new.limits, self.keys + new.keys
-        rows = source.tolist()
+        both = self.keys + new.keys
+        keys = [both[row] for row in source.tolist()]
+        row_of = {key: row for row, key in enumerate(keys)}
+        return self._joined(new, source, keys, ranks[source], by_key, row_of)
+
+    def _replaced(self, new: "Index", at: _I64) -> "Index":
+        """Return the index with other versions of limits, of the same subjects, at these rows."""
+        source = np.arange(len(self.keys))
+        source[at] = len(self.keys) + np.arange(len(at))
+        return self._joined(new, source, self.keys, self.rank, self.by_key, self.row_of)
+
+    def _joined(
+        self,
+        new: "Index",
+        source: _I64,
+        keys: list[LimitKey],
+        rank: _I64,
+        by_key: list[LimitKey],
+        row_of: Mapping[LimitKey, int],
+    ) -> "Index":
+        """Return the rows of `source`, which counts those of `new` after those of this one."""
         most = max(self.amounts.shape[1], new.amounts.shape[1])
-        ordered = [keys[row] for row in rows]
+        amounts = [_wide(one.amounts, most, _NEVER) for one in (self, new)]
+        levels = [_wide(one.levels, most + 1, 0) for one in (self, new)]
+        limits = self.limits + new.limits
         return Index(
-            [limits[row] for row in rows],
-            ordered,
-            ranks[source],
+            [limits[row] for row in source.tolist()],
+            keys,
+            rank,
             np.concatenate((self.subject, new.subject))[source],
             np.concatenate((self.measure, new.measure))[source],
             np.concatenate((self.since_us, new.since_us))[source],
             np.concatenate((self.amount, new.amount))[source],
             np.concatenate((self.hard, new.hard))[source],
-            np.concatenate((_wide(self.amounts, most, _NEVER), _wide(new.amounts, most, _NEVER)))[
-                source
-            ],
-            np.concatenate((_wide(self.levels, most + 1, 0), _wide(new.levels, most + 1, 0)))[
-                source
-            ],
+            np.concatenate(amounts)[source],
+            np.concatenate(levels)[source],
             by_key,
-            {key: row for row, key in enumerate(ordered)},
+            row_of,
             self._told_after(new, pa.array(source)) if self.told else {},
         )
 
@@ -210,6 +235,7 @@ class Limits:
         self._by_key: dict[LimitKey, Limit] = dict(limits or {})
         self._indexed: tuple[Subjects, dict[Kind, Index]] | None = None
         self._zones: tuple[ZoneOf, frozenset[str]] | None = None
+        self._on_balances: Mapping[str, Sequence[Limit]] | None = None
 
     @cached_property
     def _keys(self) -> list[LimitKey]:
@@ -246,6 +272,16 @@ class Limits:
             self._zones = zone_of, frozenset(map(zone_of, owners))
         return self._zones[1]
 
+    @property
+    def on_balances(self) -> Mapping[str, Sequence[Limit]]:
+        """Return the limits on balances by team, each in the order of their keys."""
+        if self._on_balances is None:
+            found: dict[str, list[Limit]] = {}
+            for limit in sorted(filter(_is_on_balance, self), key=lambda one: one.key):
+                found.setdefault(limit.key[0], []).append(limit)
+            self._on_balances = found
+        return self._on_balances
+
     def changed(self, changes: Mapping[LimitKey, Limit | None]) -> "Limits":
         """Return the limits after some were set, or removed (None)."""
         found = Limits(self._by_key)
@@ -254,6 +290,9 @@ class Limits:
                 found._by_key.pop(key, None)
             else:
                 found._by_key[key] = limit
+        concerned = (*changes.values(), *map(self.get, changes))
+        if not any(map(_is_on_balance, concerned)):
+            found._on_balances = self._on_balances
         if self._indexed is not None:
             subjects, indexes = self._indexed
             found._indexed = (
@@ -279,6 +318,10 @@ class Limits:
                 },
             )
         return self._indexed[1][kind]
+
+
+def _is_on_balance(limit: Limit | None) -> bool:
+    return limit is not None and limit.data.window == "balance"
 
 
 def _index_after(

@@ -24,7 +24,6 @@ from meterstream.schemas.control import (
 from meterstream.schemas.times import to_us
 
 from .accounts import AS_BEFORE, NEVER, Account, Grant, Term, due_of
-from .balances import limits_on_balances
 from .beginnings import CountedBefore, ahead_of
 from .book import Book
 from .control import Control
@@ -83,7 +82,7 @@ class Posting:
     def __init__(self, ledger: Ledger, limits: Limits, entries: Entries, clock_us: int) -> None:
         """`clock_us` is the clock before the events of the record."""
         self._ledger = ledger
-        self._limits = limits_on_balances(limits)
+        self._limits = limits.on_balances
         self._entries = entries
         self._clock_us = clock_us
         self._draws = Draws()
