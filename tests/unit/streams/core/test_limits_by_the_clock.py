@@ -228,3 +228,16 @@ def test_a_new_generation_tells_all_limits_once() -> None:
     step = again.take_batch(None)
     assert (told(step), states(step)) == ([], [(0, 2, 500, 1), (0, 2, 0, 0)])
     assert not is_due(again)
+
+
+def test_a_void_before_events_that_bring_the_clock_far_ahead() -> None:
+    """What it takes back counts for those of its run's window, although that ends with them."""
+    partition = limited(limit(alert_levels_permille=[1000]))
+    first, second, later = (run(f"r-{i}", NOW + i * 5 * DAY // 2) for i in (0, 0, 4))
+    second["id"] = "r-1"
+    partition.take(first)
+    step = partition.take(
+        second, later, at_us=[NOW, NOW + 10 * DAY], control=entries(void(first), first=1)
+    )
+    assert told(step) == []
+    assert (0, 1, 0, 0) in states(step)

@@ -338,7 +338,7 @@ def _decide_limits(
         state.reached,
         Side(state.control.limits, state.entries.zone_of, state.told_us, state.telling),
         Side(limits, zone_of, clock_us),
-        Spent(using.uses, used or {}, _corrected(context, clock_us)),
+        Spent(using.uses, used or {}, _corrected(context)),
         anew,
     )
     decided = decision.decide(
@@ -355,8 +355,9 @@ def _decide_limits(
     return decided, causes, used
 
 
-def _corrected(context: Context, clock_us: int) -> dict[Window, Used]:
-    over_us = clock_us - context.policy.horizon_us
+def _corrected(context: Context) -> dict[Window, Used]:
+    # By the clock before the events of the record: they count in windows that end with it.
+    over_us = context.state.clock_us - context.policy.horizon_us
     zone_of = context.entries.zone_of
     return used_by_corrections(context.corrections, context.state.totals, zone_of, over_us)
 

@@ -163,7 +163,8 @@ def _decide(
     anew = context.governed.limits_named_by(context.control)
     if not (len(limits) or anew or state.is_untold or state.telling):
         return Decided(), {}
-    over_us = clock_us - context.policy.horizon_us
+    # By the clock before the events of the record: some may be of windows that end with it.
+    over_us = state.clock_us - context.policy.horizon_us
     decision = Decision(
         state.totals,
         state.reached,
