@@ -102,13 +102,18 @@ def test_usage(
             memoryview(arrow(TEAM_USAGE, given_rows)), record, place
         )
     found = {}
+    more: dict[int, list[bool]] = {}
     for one in told:
         event = parse_event(one.value, ORG_USAGE)
         assert isinstance(event, OrganisationUsed)
         owner = event.data.organisation_id
         assert one.key.decode() == owner
         assert one.partition == partition_of(owner, partitions)
-        found[owner, event.id] = event
+        more.setdefault(one.partition, []).append(event.data.more)
+        data = event.data.model_copy(update={"more": False})
+        found[owner, event.id] = event.model_copy(update={"data": data})
+    for said in more.values():
+        assert said == [True] * (len(said) - 1) + [False]
     assert len(found) == len(told), "an id is given once"
     assert found == expected_of(given_rows, chain_of, place, record.timestamp_us)
     corrects = [event.data.corrects for event in found.values()]

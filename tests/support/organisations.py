@@ -33,6 +33,7 @@ class Told:
     corrects: bool = False
     partition: int = 0
     position: int = 0
+    more: bool = False
 
     def value(self) -> bytes:
         """Return its bytes."""
@@ -46,6 +47,7 @@ class Told:
                 "journal_offset": self.position,
                 "events_position": self.position,
             },
+            "more": self.more,
             "corrects": self.corrects,
             "uses": [
                 {"quarter_start": _text(start_us)} | dict(zip(MEASURES, amounts, strict=True))
@@ -99,7 +101,8 @@ class SlowCount:
         if (event.organisation, event.name) in self.known:
             return
         self.known.add((event.organisation, event.name))
-        self.counted[event.partition] = event.position
+        if not event.more:
+            self.counted[event.partition] = event.position
         for start_us, amounts in event.uses:
             day = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=start_us)
             day = day.replace(hour=0, minute=0)

@@ -57,7 +57,7 @@ def make_events(seed: int, size: int) -> list[Told]:
         found.append(
             Told(
                 rng.choice(("o-1", "o-2")), rng.choice(("t-1", "t-2", "t-3")), f"e-{i}", at_us,
-                uses, corrects, rng.randint(0, 2), i,
+                uses, corrects, rng.randint(0, 2), i, rng.random() < 0.3,
             )
         )  # fmt: skip
     return found

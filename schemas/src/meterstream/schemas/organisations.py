@@ -53,12 +53,15 @@ class OrganisationUsedData(Data):
     """What a team of an organisation used, as one journal record counted it.
 
     `as_of` is up to where the team's partition was counted with it. Usage and corrections of one
-    record come in events of their own, corrections first.
+    record come in events of their own, corrections first. `more` says that further events of the
+    record follow in the same partition of `org-usage`: only with the last of them all is counted
+    there up to `as_of`.
     """
 
     organisation_id: Id
     team_id: Id
     as_of: AsOf
+    more: bool = False
     corrects: bool = False
     uses: Annotated[tuple[UseData, ...], Field(strict=False, min_length=1, max_length=MAX_USES)]
 

@@ -59,6 +59,7 @@ class UsedData(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False,
     organisation_id: _Id
     team_id: _Id
     as_of: AsOfRow
+    more: bool = False
     corrects: bool = False
     uses: Annotated[list[UseRow], Meta(min_length=1, max_length=MAX_USES)]
 

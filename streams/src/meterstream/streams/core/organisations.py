@@ -193,9 +193,14 @@ def _cause_of(batch: EventBatch, valid: "Valid[OrganisationUsed]", i: int) -> di
 
 
 def _up_to(events: Sequence[OrganisationUsed]) -> tuple[UpTo, ...]:
-    """Return up to where teams are counted, by the last event of each of their partitions."""
+    """Return up to where teams are counted: by the last whole record of each of their partitions.
+
+    Where a batch ends between the events of a record, the rest is counted with the next one.
+    """
     found: dict[int, UpTo] = {}
     for event in events:
+        if event.data.more:
+            continue
         as_of = event.data.as_of
         found[as_of.partition] = UpTo(
             str(as_of.events_topic_id),

@@ -45,6 +45,7 @@ class _Data(msgspec.Struct, gc=False):
     organisation_id: str
     team_id: str
     as_of: msgspec.Raw
+    more: bool
     corrects: bool
     uses: msgspec.Raw
 
@@ -77,19 +78,18 @@ class TeamUsage:
         `place` is up to where was counted with it. Raises MalformedRecord where it cannot be read.
         """
         try:
-            return [
-                made
+            events = [
+                event
                 for usage in _by_team(columns_of(section, _SCHEMA))
-                for made in self._of_team(usage, record, place)
+                for event in self._of_team(usage, record, place)
             ]
+            return self._encoded(events)
         except UNREADABLE as error:
             raise MalformedRecord(
                 f"what journal offset {record.offset} tells of teams cannot be read: {error}"
             ) from error
 
-    def _of_team(
-        self, usage: "_Usage", record: JournalRecord, place: Place
-    ) -> Iterator[UsageRecord]:
+    def _of_team(self, usage: "_Usage", record: JournalRecord, place: Place) -> Iterator[_Event]:
         time, as_of = time_text(record.timestamp_us), place.as_of()
         for part, first in enumerate(range(0, len(usage.uses), MAX_USES)):
             id_ = organisation_usage_id(
@@ -103,9 +103,20 @@ class TeamUsage:
             )
             told = msgspec.Raw(encode(usage.uses[first : first + MAX_USES]))
             for owner in usage.organisations:
-                data = _Data(owner, usage.team_id, as_of, usage.corrects, told)
-                event = _Event("1.0", id_, self._source, ORGANISATION_USED, time, data)
-                yield UsageRecord(self._partition_of(owner), owner.encode(), encode(event))
+                data = _Data(owner, usage.team_id, as_of, False, usage.corrects, told)
+                yield _Event("1.0", id_, self._source, ORGANISATION_USED, time, data)
+
+    def _encoded(self, events: Sequence[_Event]) -> list[UsageRecord]:
+        """Return events as records; all but the last of each partition say that more follow."""
+        found: list[UsageRecord] = []
+        ended: set[int] = set()
+        for event in reversed(events):
+            owner = event.data.organisation_id
+            partition = self._partition_of(owner)
+            event.data.more = partition in ended
+            ended.add(partition)
+            found.append(UsageRecord(partition, owner.encode(), encode(event)))
+        return found[::-1]
 
 
 class _Usage(NamedTuple):
