@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -45,7 +46,7 @@ def test_both_say_the_same(changes: list[tuple[tuple[str | int, ...], Any]]) -> 
         with suppress(LookupError, TypeError):  # what it leads to may have been changed before
             for step in path[:-1]:
                 place = place[step]
-            place[path[-1]] = value
+            place[path[-1]] = deepcopy(value)  # for one may be put into another
     text = json.dumps(event).encode()
     assert _outcome(text, fast=True) == _outcome(text, fast=False)
 
