@@ -5,7 +5,7 @@ import json
 import pytest
 from tests.support.core_runner import CoreMeter, read_table
 from tests.support.model import DAY_US, HOUR_US
-from tests.support.organisations import Told, limit, records_of
+from tests.support.organisations import QUARTER_US, Told, limit, records_of
 
 from meterstream.schemas.journal import Section, unpack_sections
 from meterstream.schemas.partitions import partition_of
@@ -62,12 +62,13 @@ def test_windows_that_are_over_are_not_told(early_us: int, is_told: bool) -> Non
     for corrects in (False, True):
         meter = meter_with_limit(policy=policy)
         now_us = MIDNIGHT_US + 2 * DAY_US - early_us
-        event = used(
-            "a", now_us, MIDNIGHT_US + 12 * HOUR_US, -1 if corrects else 1, corrects=corrects
-        )
-        step = meter.step(batch_of(event), now_us)
+        meter.step(batch_of(used("a", now_us, now_us // QUARTER_US * QUARTER_US)), now_us)
+        noon_us = MIDNIGHT_US + 12 * HOUR_US
+        event = used("b", now_us, noon_us, -1 if corrects else 1, corrects=corrects)
+        step = meter.step(batch_of(event, start=1), now_us)
         sections = unpack_sections(step.value)
-        rows = read_table(sections[Section.LIMIT_STATES])
+        told = sections.get(Section.LIMIT_STATES)
+        rows = [] if told is None else read_table(told)
         assert any(row["window_start"] == MIDNIGHT_US for row in rows) is is_told
         assert Section.ORGANISATION_USAGE in sections
 

@@ -5,10 +5,8 @@ ends, so that two meters that cut the same log differently come to the same usag
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,26 +19,23 @@ from .balances import balance_states, gone_from_balances
 from .batch import Entry, EventBatch
 from .beginnings import encode_ahead
 from .book import Note
-from .cells import CellKey
 from .checks import Checks
 from .clock import run_clock
 from .columns import run_columns
 from .context import Context, Verdicts, candidates_of, cause_of, decided_step
 from .control import corrections_of, events_of, judge_control
-from .counting import Counting, Uncounted
-from .crossings import Decided
-from .deciding import Decision, Spent
+from .counting import Uncounted
+from .deciding_teams import decide_limits, told_to_organisations, uses_asked_for
 from .decode import (
     AnyEvent,
     Completed,
     Refused,
-    SessionStarted,
     decode_slowly,
 )
 from .entries import judge_catalog
 from .judge import judge_identities, judge_in_order
 from .ledger_rows import encode_ledger
-from .limit_rows import CauseOf, encode_limits
+from .limit_rows import encode_limits
 from .organisation_events import until_corrections
 from .organisations import compute_organisations
 from .posting import charges_of, post
@@ -48,17 +43,11 @@ from .pricing import Priced, price_runs
 from .quarantine import compute_around_offenders
 from .read import read_batch
 from .room import CellFull
-from .running import NO_USES, Uses
-from .sections import encode_sessions, event_offsets, measures_of
-from .sessions import Session
+from .sections import encode_sessions, event_offsets
 from .state import Changes, PartitionState
 from .step import Step, build_step
-from .team_usage import encode_team_usage
-from .telling import PORTION, Side
-from .totals import Used
-from .using import Recorded, amounts_of_record, started, used_by_corrections, uses_of
+from .telling import PORTION
 from .valid import Valid
-from .windows import Window
 
 
 def compute_step(
@@ -190,8 +179,8 @@ def _compute(context: Context, batch: EventBatch, quarantined: Mapping[int, str]
     usage, sessions = counting.usage, counting.sessions
 
     # 5. What was used, and where limits stand after it.
-    using = _uses(context, valid, counting, counted)
-    decided, causes, used = _decide_limits(context, batch, valid, using, clock_us)
+    using = uses_asked_for(context, valid, counting, counted)
+    decided, causes, used = decide_limits(context, batch, valid, using, clock_us)
 
     # 6. Who pays for it.
     charged = counting.charged.at[counting.charged.chosen(counted)]
@@ -214,7 +203,7 @@ def _compute(context: Context, batch: EventBatch, quarantined: Mapping[int, str]
     sections |= encode_ledger(state.ledger, posted)
     if posted.ahead:
         sections[Section.AHEAD] = encode_ahead(posted.ahead)
-    sections |= _team_usage(context, using)
+    sections |= told_to_organisations(context, using)
     if sessions:
         sections[Section.SESSIONS] = encode_sessions(sessions)
     return decided_step(
@@ -273,95 +262,6 @@ def _price(
         valid = valid.without(refused)
 
 
-@dataclass(frozen=True, slots=True)
-class _Using:
-    """What a batch used, where somebody asks: its limits, or the organisations of its teams."""
-
-    keys: Sequence[CellKey]
-    totals: NDArray[np.int64]
-    """Shape (keys, MEASURES)."""
-    uses: Uses = NO_USES
-    """Only where limits ask."""
-    at: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    """Which of the valid events each use is of."""
-
-
-_NOT_ASKED: Final = _Using((), NO_USES.amounts)
-
-
-def _uses(
-    context: Context, valid: Valid[AnyEvent], counting: Counting, counted: NDArray[np.bool_]
-) -> _Using:
-    limits_ask = len(context.governed.limits) > 0 or bool(
-        context.governed.limits_named_by(context.control)
-    )
-    if not limits_ask and not context.entries.organisations:
-        return _NOT_ASKED
-    if not limits_ask and not context.corrections:
-        # The same from what the record says of cells, which takes less.
-        usage, state = counting.usage, context.state
-        recorded = Recorded(usage.cells, usage.late, counting.sessions)
-        return _Using(*amounts_of_record(recorded, state.cells, state.sessions.get))
-    runs = counting.charged
-    starts = _starts(context.state, valid, counted, counting.sessions)
-    uses, at = uses_of(runs, measures_of(runs), runs.chosen(counted), starts)
-    return _Using(uses.keys, uses.totals() if len(at) else NO_USES.amounts, uses, at)
-
-
-def _team_usage(context: Context, using: _Using) -> dict[Section, bytes]:
-    """Return what organisations are to be told of their teams."""
-    entries = context.entries
-    if not entries.organisations:
-        return {}
-    return encode_team_usage(
-        using.keys, using.totals, context.corrections, entries.organisations_of
-    )
-
-
-def _decide_limits(
-    context: Context, batch: EventBatch, valid: Valid[AnyEvent], using: _Using, clock_us: int
-) -> tuple[Decided, CauseOf, Mapping[Window, Used] | None]:
-    """Return where limits stand after this step, the causes of their crossings, and what was used.
-
-    Limits that entries of this step set are in force for its events. `clock_us` is the clock after
-    them.
-    """
-    state, limits, zone_of = context.state, context.governed.limits, context.entries.zone_of
-    anew = context.governed.limits_named_by(context.control)
-    used: Mapping[Window, Used] | None = None
-    if using is not _NOT_ASKED:
-        used = state.totals.by_window(using.keys, using.totals, zone_of) if using.keys else {}
-    if not (len(limits) or anew or state.is_untold or state.telling):
-        return Decided(), {}, used
-    decision = Decision(
-        state.totals,
-        state.reached,
-        Side(state.control.limits, state.entries.zone_of, state.told_us, state.telling),
-        Side(limits, zone_of, clock_us),
-        Spent(using.uses, used or {}, _corrected(context)),
-        anew,
-    )
-    decided = decision.decide(
-        state.clock_us,
-        is_untold=state.is_untold,
-        accounts=(account.team_id for account in state.ledger),
-        portion=context.portion,
-    )
-    causes = {
-        one.at: cause_of(batch, valid, int(using.at[one.at]))
-        for one in decided.crossings
-        if one.at is not None
-    }
-    return decided, causes, used
-
-
-def _corrected(context: Context) -> dict[Window, Used]:
-    # By the clock before the events of the record: they count in windows that end with it.
-    over_us = context.state.clock_us - context.policy.horizon_us
-    zone_of = context.entries.zone_of
-    return used_by_corrections(context.corrections, context.state.totals, zone_of, over_us)
-
-
 def _with_cause(
     note: Note, batch: EventBatch, valid: Valid[AnyEvent], charged: NDArray[np.int64]
 ) -> dict[str, object]:
@@ -369,23 +269,6 @@ def _with_cause(
     if note.at is None:
         return note.told
     return {**note.told, **cause_of(batch, valid, int(charged[note.at]))}
-
-
-def _starts(
-    state: PartitionState,
-    valid: Valid[AnyEvent],
-    counted: NDArray[np.bool_],
-    sessions: tuple[Session, ...],
-) -> list[tuple[int, Session]]:
-    """Return which of the valid events started a session that had not started before."""
-    new = {session.key: session for session in started(state.sessions.get, sessions)}
-    found: list[tuple[int, Session]] = []
-    for i, event in enumerate(valid.events if new else ()):
-        if isinstance(event, SessionStarted) and counted[i]:
-            session = new.pop((event.data.team_id, event.data.session_id), None)
-            if session is not None:
-                found.append((i, session))
-    return found
 
 
 def idle_step(state: PartitionState, now_us: int) -> Step:
