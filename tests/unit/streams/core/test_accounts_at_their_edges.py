@@ -1,6 +1,7 @@
 """Accounts where something begins, ends or is refused."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,9 +23,11 @@ from tests.support.craft import (
     void,
 )
 
-from meterstream.schemas.journal import Section, unpack_sections
+from meterstream.schemas.journal import MalformedRecord, Section, unpack_sections
 from meterstream.streams.core import checks
 from meterstream.streams.core.accounts import Account
+from meterstream.streams.core.ledger import Ledger
+from meterstream.streams.core.ledger_rows import WrittenAccounts, decode_ledger, read_accounts
 
 JANUARY = 31 * DAY
 
@@ -348,3 +351,26 @@ def test_more_than_can_be_counted_is_not_granted(
     assert ["would be granted more than" in detail for *_, detail in rejects(step)] == [True, True]
     step = Partition().take(control=entries(*told))
     assert [offset for _, offset, _, _ in rejects(step)] == [3]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda written: written.terms["team"].pop("begun"), "another release wrote it"),
+        (lambda written: written.terms["team"].update(term={"x": 1}), "another release wrote it"),
+        (lambda written: written.accounts[0].update(left_micro=5), "does not add up"),
+    ],
+    ids=["no subscriptions", "a strange subscription", "another sum"],
+)
+def test_what_cannot_be_read_of_accounts_is_malformed(
+    change: Callable[[WrittenAccounts], object], reason: str
+) -> None:
+    """A reader stops there with the reason, and not in the middle of something."""
+    partition = planned()
+    step = partition.take(control=entries(subscription("small", "2025-01-01T00:00:00Z")))
+    written = decode_ledger(unpack_sections(step.value))
+    assert written is not None
+    assert [one.team_id for one in read_accounts(Ledger(), written)] == ["team"]
+    change(written)
+    with pytest.raises(MalformedRecord, match=reason):
+        read_accounts(Ledger(), written)

@@ -192,16 +192,26 @@ def decode_ledger(sections: Mapping[Section, memoryview]) -> WrittenAccounts | N
 
 
 def read_accounts(ledger: Ledger, written: WrittenAccounts) -> list[Account]:
-    """Return the accounts as a record left them; `ledger` is what they were before."""
-    return [
-        _read(
-            ledger.get(row["team_id"]),
-            row,
-            written.grants.get(row["team_id"], ()),
-            written.terms.get(row["team_id"]),
-        )
-        for row in written.accounts
-    ]
+    """Return the accounts as a record left them; `ledger` is what they were before.
+
+    Raises MalformedRecord where they cannot be read, or do not add up.
+    """
+    try:
+        return [
+            _read(
+                ledger.get(row["team_id"]),
+                row,
+                written.grants.get(row["team_id"], ()),
+                written.terms.get(row["team_id"]),
+            )
+            for row in written.accounts
+        ]
+    except MalformedRecord:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise MalformedRecord(
+            f"what it says of accounts has another form ({error!r}): another release wrote it"
+        ) from error
 
 
 def _read(
