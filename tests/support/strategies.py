@@ -11,10 +11,10 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from meterstream.schemas import catalog, control, run
+from meterstream.schemas import catalog, control, organisations, run
 from meterstream.schemas.fields import JSON_MEDIA_TYPE
 from meterstream.schemas.generation.json_schema import event_schemas
-from meterstream.schemas.times import format_rfc3339, parse_rfc3339
+from meterstream.schemas.times import format_rfc3339, from_us, parse_rfc3339, to_us
 
 Event = dict[str, Any]
 
@@ -86,7 +86,9 @@ _PLAIN_VALUES: dict[str, Callable[[Event, Event], SearchStrategy[Any]]] = {
     "integer": lambda schema, _: st.integers(schema["minimum"], schema["maximum"]),
     "string": lambda schema, _: _texts(schema),
     "array": lambda schema, definitions: st.lists(
-        _values(schema["items"], definitions), max_size=min(4, schema["maxItems"])
+        _values(schema["items"], definitions),
+        min_size=schema.get("minItems", 0),
+        max_size=min(4, schema["maxItems"]),
     ),
     "object": _objects,
 }
@@ -119,7 +121,20 @@ def _mended(event: Event) -> Event:
             data["expires_at"] = _after(data["starts_at"], data["expires_at"])
     elif event["type"] in (control.LIMIT_SET, control.LIMIT_REMOVED):
         _mend_limit(data)
+    elif event["type"] == organisations.ORGANISATION_USED:
+        _mend_uses(data)
     return event
+
+
+def _mend_uses(data: Event) -> None:
+    for use in data["uses"]:
+        start_us = to_us(parse_rfc3339(use["quarter_start"]))
+        use["quarter_start"] = format_rfc3339(
+            from_us(start_us // organisations.QUARTER_US * organisations.QUARTER_US)
+        )
+        for measure in organisations.MEASURES if not data.get("corrects") else ():
+            if use.get(measure) is not None:
+                use[measure] = abs(use[measure])
 
 
 def _mend_run(event: Event, data: Event) -> None:

@@ -16,6 +16,7 @@ from confluent_kafka import (
 
 from meterstream.cli.connection import Connection
 from meterstream.cli.errors import BadInput, Unreachable
+from meterstream.cli.log_bounds import log_bounds
 from meterstream.streams.refusal import Refusal
 
 ANSWER_TIMEOUT_S: Final = 10.0
@@ -64,9 +65,8 @@ class TopicReader:
     def end(self, partition: int) -> int:
         """Return the offset after the last record that is there."""
         try:
-            bounds = self.consumer.get_watermark_offsets(
-                TopicPartition(self.topic, partition), timeout=ANSWER_TIMEOUT_S
-            )
+            place = TopicPartition(self.topic, partition)
+            bounds = log_bounds(self.consumer, place, ANSWER_TIMEOUT_S)
         except KafkaException as error:
             raise self.unreadable(error.args[0]) from error
         if bounds is None:

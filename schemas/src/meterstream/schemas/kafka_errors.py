@@ -8,6 +8,9 @@ from typing import Final
 UNREADABLE: Final = frozenset({"_BAD_MSG", "_BAD_COMPRESSION", "_NOT_IMPLEMENTED"})
 """What the client says of a batch whose bytes are damaged; it does not get past it by itself."""
 
+MOVING: Final = frozenset({"NOT_LEADER_FOR_PARTITION", "LEADER_NOT_AVAILABLE"})
+"""What brokers say of a partition whose leader is being chosen: it passes by itself."""
+
 REFUSED: Final = frozenset({"_AUTHENTICATION", "_SSL", "SASL_AUTHENTICATION_FAILED"})
 """What the client says of a broker that does not let it in; it tries again for ever."""
 

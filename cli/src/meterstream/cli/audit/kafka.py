@@ -13,6 +13,7 @@ from confluent_kafka import TopicPartition as At
 from confluent_kafka.admin import AdminClient
 
 from meterstream.cli.errors import CheckFailed, Unreachable
+from meterstream.cli.log_bounds import log_bounds
 from meterstream.streams.refusal import Refusal
 
 from .dead_letters import Letter, parse_letter
@@ -75,7 +76,7 @@ class Broker:
 
     def _bounds(self, consumer: Consumer, topic: str, partition: int) -> Bounds:
         try:
-            found = consumer.get_watermark_offsets(At(topic, partition), timeout=ANSWER_S)
+            found = log_bounds(consumer, At(topic, partition), ANSWER_S)
         except KafkaException as failure:
             raise self.unreachable(failure.args[0].str()) from None
         if found is None:
