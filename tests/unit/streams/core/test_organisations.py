@@ -1,6 +1,7 @@
 """Single records of organisations: what is told, what is too old, and what is refused."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from tests.support.core_runner import CoreMeter, read_table
@@ -119,3 +120,22 @@ def test_a_window_that_begins_admits_again() -> None:
         ("reached", None),
     ]
     assert {one["organisation_id"] for one in told} == {"o"}
+
+
+def test_corrections_are_known_however_they_are_written() -> None:
+    """White space within the JSON makes no difference to where a batch is divided."""
+    meter = meter_with_limit()
+    whole = batch_of(
+        used("a", MIDNIGHT_US, MIDNIGHT_US),
+        used("b", MIDNIGHT_US, MIDNIGHT_US),
+        used("c", MIDNIGHT_US, MIDNIGHT_US, -1, corrects=True),
+    )
+    for separators in ((",", ":"), (", ", ": "), (" , ", " : ")):
+        values = [
+            json.dumps(json.loads(value), separators=separators).encode()
+            for value in whole.values
+            if value is not None
+        ]
+        first, rest = next_batch(meter.state, replace(whole, values=values))
+        assert rest is not None
+        assert (first.end, rest.end) == (2, 3)

@@ -146,11 +146,16 @@ def until_corrections(batch: EventBatch) -> tuple[EventBatch, EventBatch | None]
     """
     usage_seen = False
     for i, value in enumerate(batch.values):
-        corrects = value is not None and b'"corrects"' in value and _corrects(value)
+        corrects = value is not None and _may_correct(value) and _corrects(value)
         if corrects and usage_seen:
             return batch.part(0, i), batch.part(i, len(batch.values))
         usage_seen = usage_seen or not corrects
     return batch, None
+
+
+def _may_correct(value: bytes) -> bool:
+    """Tell cheaply whether an event may be a correction: as the publisher writes it, most not."""
+    return b'"corrects"' in value and b'"corrects":false' not in value
 
 
 def _corrects(value: bytes) -> bool:
